@@ -2,11 +2,14 @@
  * Files of rows -> documents: CSV, TSV, JSON and JSON lines. Pure, and strict: a row that cannot be read as it stands
  * is a fault with its place, and never part of the documents.
  *
- * @typedef {{text: string, id?: string, labels?: any, options?: any}} Doc
- * @typedef {{values: Record<string, string>, place: string, labels?: any, options?: any}} Row
+ * @typedef {{labels?: any, relations?: any, classifications?: any, options?: any}} Own what a row asks for itself
+ * @typedef {{text: string, id?: string} & Own} Doc
+ * @typedef {{values: Record<string, string>, place: string, own?: Own}} Row
  * @typedef {{rows: Row[], columns: string[], faults: string[], broken: boolean, ownLabels: boolean}} Table
- *   broken: no row of the file can be trusted. ownLabels: some rows bring labels or options.
+ *   broken: no row of the file can be trusted. ownLabels: some rows ask for something themselves.
  */
+
+const OWN = ["labels", "relations", "classifications", "options"];
 
 /** @param {string} name of the file @param {string} content @returns {Table|null} null for a file of plain text */
 export function readTable(name, content) {
@@ -59,10 +62,10 @@ function fromValues(values) {
     }
     const texts = Object.entries(value).filter(([, each]) => typeof each === "string" || typeof each === "number");
     texts.forEach(([name]) => columns.add(name));
-    const { labels, options } = value;
-    rows.push({ place, values: Object.fromEntries(texts.map(([name, each]) => [name, String(each)])), labels, options });
+    const own = Object.fromEntries(OWN.filter((name) => value[name] != null).map((name) => [name, value[name]]));
+    rows.push({ place, values: Object.fromEntries(texts.map(([name, each]) => [name, String(each)])), own });
   }
-  const ownLabels = rows.some((row) => row.labels != null || row.options != null);
+  const ownLabels = rows.some((row) => Object.keys(row.own).length > 0);
   return { rows, columns: [...columns], faults, broken: false, ownLabels };
 }
 
@@ -172,26 +175,25 @@ export function documents(table, text, id, own = table.ownLabels) {
   if (id && !usable && ids.length) notes.push(`${id} is empty or repeats: documents are numbered`);
   let empty = 0;
   table.rows.forEach((row, index) => {
-    const fault = own ? ownFault(row) : "";
+    const fault = own ? ownFault(row.own ?? {}) : "";
     if (fault) {
       faults.push(`${row.place}: ${fault}`);
       return;
     }
     if (!(row.values[text] ?? "").trim()) empty += 1;
-    docs.push({
-      text: row.values[text] ?? "", ...(usable ? { id: ids[index] } : {}),
-      ...(own && row.labels != null ? { labels: row.labels } : {}), ...(own && row.options != null ? { options: row.options } : {}),
-    });
+    docs.push({ text: row.values[text] ?? "", ...(usable ? { id: ids[index] } : {}), ...(own ? row.own : {}) });
   });
   if (empty) notes.push(`${empty} without a text will fail`);
   return { docs, faults, notes };
 }
 
-/** Why a row's own labels and options are none of ours: doccano, spaCy and others use the names for something else. */
-function ownFault({ labels, options }) {
-  const described = labels && typeof labels === "object" && !Array.isArray(labels);
-  const names = described ? Object.values(labels).every((each) => each === null || typeof each === "string")
-    : labels == null || Array.isArray(labels) && labels.every((each) => typeof each === "string");
-  if (!names) return "its labels are not a list of strings";
-  return options == null || typeof options === "object" && !Array.isArray(options) ? "" : "its options are no object";
+/** Return why fields of a row are not the API's, or "": doccano, spaCy and others use the names for something else. */
+function ownFault({ labels, relations, classifications, options }) {
+  const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
+  const isNames = (value) => Array.isArray(value) && value.every((each) => typeof each === "string");
+  const isDescribed = (value) => isObject(value) && Object.values(value).every((each) => each === null || typeof each === "string");
+  if (labels !== undefined && !isNames(labels) && !isDescribed(labels)) return "its labels are not a list of strings";
+  if (relations !== undefined && !isNames(relations) && !isObject(relations)) return "its relations are not a list of strings";
+  if (classifications !== undefined && !isObject(classifications)) return "its classifications are no object";
+  return options === undefined || isObject(options) ? "" : "its options are no object";
 }

@@ -240,6 +240,14 @@ test("a row's own labels and options go along; those of another meaning are faul
   assert.deepEqual(documents(table, "text", "", false).faults, []);
 });
 
+test("a row's own relations and classifications go along; annotations of the same names are faults", () => {
+  const asked = { relations: { near: { head: ["x"] } }, classifications: { topic: ["a", "b"] } };
+  const lines = [{ text: "a", ...asked }, { text: "b", relations: [{ head: 0, tail: 1 }] }, { text: "c", classifications: ["a"] }, { text: "d", relations: ["near"] }];
+  const { docs, faults } = documents(fromJsonl(lines.map((line) => JSON.stringify(line)).join("\n")), "text", "");
+  assert.deepEqual(docs, [{ text: "a", ...asked }, { text: "d", relations: ["near"] }]);
+  assert.deepEqual(faults, ["line 2: its relations are not a list of strings", "line 3: its classifications are no object"]);
+});
+
 test("CSV is read with quotes, line breaks in cells, and its own separator", () => {
   const table = fromCsv('id;text\r\n1;"a; ""b""\r\nc"\r\n2;d\r3;\n\n"4";5" pipe');
   assert.deepEqual(table.columns, ["id", "text"]);

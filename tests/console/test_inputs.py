@@ -77,7 +77,7 @@ def test_an_array_of_json_and_labels_of_rows_are_used(page: Page, submitted: Sub
         b'[{"text": "Ada"}, {"text": "Rome", "labels": ["city"]}, {"text": "x", "labels": [[0, 1, "P"]]}]',
     )
     expect(page.locator(".file .fault")).to_contain_text("item 3: its labels are not a list of strings")
-    page.get_by_label("Use the labels and options of its rows").uncheck()
+    page.get_by_label("Use the labels, relations, classifications and options of its rows").uncheck()
     expect(page.locator(".file .fault")).to_have_count(0)
     assert submitted() == ["Ada", "Rome", "x"]
 

@@ -98,7 +98,7 @@ export function texts({ onchange }) {
         file.table && column("Text", file.table.columns, file.text, (value) => { file.text = value; }),
         file.table && column("Id", ["", ...file.table.columns], file.id, (value) => { file.id = value; }),
         (file.content === null || file.encoding) && encodings(file, index),
-        file.table?.ownLabels && check("Use the labels and options of its rows", file.own, (on) => { file.own = on; }),
+        file.table?.ownLabels && check("Use the labels, relations, classifications and options of its rows", file.own, (on) => { file.own = on; }),
         file.table && !file.table.broken && documentsOf(file).faults.length > 0
           && check("Leave out rows that cannot be read", file.skip, (on) => { file.skip = on; })))));
   }
