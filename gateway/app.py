@@ -25,6 +25,7 @@ from gateway.http import docs_pages, openapi
 from gateway.http.middleware import EdgeMiddleware, get_request_id, report_rate_limits
 from gateway.http.problems import EXPECTED_ERRORS, to_problem
 from gateway.http.readiness import LedgerCheck, Readiness
+from gateway.label_sets import LabelSets
 from gateway.reading.decode_memory import DecodeMemory
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import Waiter
@@ -35,6 +36,7 @@ from gateway.routes import (
     extract,
     health,
     jobs,
+    label_sets,
     limits,
     models,
     problems,
@@ -131,7 +133,7 @@ def create_app(settings: GatewaySettings, metrics: GatewayMetrics | None = None)
         telemetry=_NO_TELEMETRY,
         routes=[*jobs.submitting.routes, *extract.router.routes],  # matched first, and not through a router
     )
-    for module in (jobs, results, events, models, limits, queue, health, problems):
+    for module in (jobs, results, events, label_sets, models, limits, queue, health, problems):
         app.include_router(module.router)
     for router in webhooks.ROUTERS:
         app.include_router(router)
@@ -154,7 +156,7 @@ def _add_middleware(
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.cors_origins,
-            allow_methods=("GET", "POST", "PATCH", "DELETE"),
+            allow_methods=("GET", "POST", "PUT", "PATCH", "DELETE"),
             allow_headers=_CORS_REQUEST_HEADERS,
             expose_headers=_CORS_RESPONSE_HEADERS,
             max_age=3600,
@@ -216,7 +218,8 @@ def _build_services(
     )
     body_memory = BodyMemory(settings.body_memory_bytes or 2 * settings.max_body_bytes)
     facts = ModelFactsCache(store, settings.models.served)
-    uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation, facts)
+    sets = LabelSets(store, codec)
+    uploads = Uploads(settings, authenticator, body_memory, idempotency, stages, creation, facts, sets)
     return Services(
         settings=settings,
         ledger=store,
@@ -227,13 +230,14 @@ def _build_services(
         limiter=limiter,
         streams=Streams(settings, metrics),
         submissions=Submissions(
-            settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier, facts
+            settings, authenticator, body_memory, codec, idempotency, creation, uploads, barrier, facts, sets
         ),
         retries=Retries(settings, reader, codec, decode_memory, idempotency, stages, creation),
         jobs=reader,
         results=Results(reader, codec, decode_memory, authenticator),
         waiter=waiter,
         endpoints=endpoints,
+        label_sets=sets,
         readiness=Readiness(LedgerCheck.connect(settings.redis_url, settings.store_timeout_s)),
         metrics=metrics,
     )

@@ -8,7 +8,7 @@ from typing import Literal
 ErrorCode = Literal[
     "malformed_json", "bad_content_encoding", "bad_cursor", "unauthenticated", "forbidden", "csrf_refused",
     "https_required", "not_found", "job_not_found", "document_not_found", "endpoint_not_found",
-    "delivery_not_found", "method_not_allowed", "request_timeout", "idempotency_in_progress",
+    "delivery_not_found", "label_set_not_found", "method_not_allowed", "request_timeout", "idempotency_in_progress",
     "job_not_terminal", "nothing_to_retry", "already_retried", "endpoint_disabled", "job_purged",
     "texts_dropped", "payload_too_large", "too_many_documents", "unsupported_media_type", "validation_failed",
     "unknown_model", "unsupported_task", "webhook_url_forbidden", "idempotency_key_reused", "rate_limited",

@@ -358,7 +358,8 @@ class Job:
     """A job as read from the ledger in one atomic step. Times are UTC milliseconds since the epoch.
 
     `opts` (labels and options) and `meta` (metadata) are blobs as stored; `jobs.codec` decodes them.
-    `default_threshold` is that of the worker that began the job, None before.
+    `default_threshold` is that of the worker that began the job, None before. `label_set` is the version of a
+    label set that the labels come from, as name@version.
     """
 
     id: str
@@ -386,3 +387,4 @@ class Job:
     now: int
     warnings: tuple[str, ...] = field(default=())
     default_threshold: float | None = None
+    label_set: str | None = None

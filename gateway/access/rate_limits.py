@@ -235,7 +235,7 @@ def stored_quota_error(stored_bytes: int, max_bytes: int) -> GatewayError:
     """Return the error of a request that would make a tenant store more than `max_bytes`."""
     detail = (
         f"your tenant stores {stored_bytes} of at most {max_bytes} bytes, too many to add this; DELETE jobs whose "
-        "results you have read and endpoints you do not use, or set a shorter result_ttl_s"
+        "results you have read, endpoints and label sets you do not use, or set a shorter result_ttl_s"
     )
     return GatewayError("quota_exceeded", detail, retry_after_s=10)
 

@@ -26,6 +26,7 @@ Submit texts and labels, get a job id at once; poll it, wait on it, or read resu
 
 TAGS = [
     {"name": "jobs", "description": "Submit, list, follow, read, cancel, retry and delete jobs."},
+    {"name": "label sets", "description": "Labels that are stored once and named by jobs."},
     {"name": "webhooks", "description": "Webhook endpoints and delivery history."},
     {"name": "models", "description": "Available models, and your limits."},
     {"name": "operations", "description": "State of the service; admins only."},
@@ -59,6 +60,7 @@ SUBMIT: tuple[ErrorCode, ...] = (
     "unsupported_task",
     "webhook_url_forbidden",
     "endpoint_not_found",
+    "label_set_not_found",
     "idempotency_key_reused",
     "quota_exceeded",
     "overloaded",

@@ -116,6 +116,12 @@ REGISTRY: Mapping[str, ProblemType] = {
         "Your tenant has no webhook delivery with this id; finished ones are kept for seven days.",
         "GET /v1/webhook-endpoints/{id}/deliveries lists the deliveries of an endpoint.",
     ),
+    "label_set_not_found": ProblemType(
+        404,
+        "No such label set",
+        "Your tenant has no label set of this name, or no longer stores this version.",
+        "GET /v1/label-sets lists your label sets and the versions that are stored.",
+    ),
     "method_not_allowed": ProblemType(
         405,
         "Method not allowed",

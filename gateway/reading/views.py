@@ -33,6 +33,7 @@ def job_json(job: Job, metadata: Mapping[str, str], webhook: JobWebhook | None =
         "model": job.model,
         "model_revision": job.model_revision,
         "default_threshold": job.default_threshold,
+        "label_set": job.label_set,
         "priority": job.priority,
         "created_at": format_rfc3339(job.created_at),
         "started_at": format_optional_time(job.started_at),
@@ -94,6 +95,7 @@ def queued_job(new: NewJob, created: int) -> Job:
         retried_by=None,
         version=1,
         now=created,
+        label_set=new.label_set or None,
     )
 
 

@@ -17,6 +17,7 @@ from gateway.access.streams import Streams
 from gateway.http.middleware import report_rate_limits
 from gateway.http.readiness import Readiness
 from gateway.http.requests import read_credentials
+from gateway.label_sets import LabelSets
 from gateway.reading.job_reader import JobReader
 from gateway.reading.job_waiter import Waiter
 from gateway.reading.results import Results
@@ -57,6 +58,7 @@ class Services:
     results: Results
     waiter: Waiter
     endpoints: Endpoints
+    label_sets: LabelSets
     readiness: Readiness
     metrics: GatewayMetrics
 

@@ -46,8 +46,8 @@ class StoredBody(Body):
     """The bytes that your tenant stores."""
 
     bytes: int = Field(
-        description="Texts, results, metadata, endpoints, deliveries and responses of Idempotency-Keys, with the "
-        "approximate overhead of storing them."
+        description="Texts, results, metadata, label sets, endpoints, deliveries and responses of "
+        "Idempotency-Keys, with the approximate overhead of storing them."
     )
     bytes_limit: int | None = Field(description="Null means no limit.")
 

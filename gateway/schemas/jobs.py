@@ -72,6 +72,9 @@ class JobBody(Body):
         description="Threshold if neither the job nor the document sets one: that of the worker that began the "
         "job. Null before."
     )
+    label_set: str | None = Field(
+        description="Version of the label set that the labels come from, as name@version; null without one."
+    )
     priority: Priority
     created_at: Timestamp
     started_at: Timestamp | None

@@ -151,6 +151,12 @@ class JobHead(Body):
     classifications: ClassificationsIn | None = Field(
         None, description="Questions about the whole text: name and classes, or name and details."
     )
+    label_set: str | None = Field(
+        None,
+        description="Instead of `labels`: a label set of PUT /v1/label-sets, as `name` for its latest version or "
+        "as `name@version`.",
+        examples=["drugs", "drugs@3"],
+    )
     options: OptionsIn | None = None
     model: str | None = Field(None, description="A model of GET /v1/models; by default the first.")
     priority: Priority | None = Field(None, description="`interactive` or `standard`; by default `standard`.")

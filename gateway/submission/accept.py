@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 from gateway.access import Caller
 from gateway.access.auth import Authenticator
+from gateway.label_sets import LabelSets, parse_reference
 from gateway.reading.job_waiter import CompletionWatch
 from gateway.settings import GatewaySettings
 from gateway.store.durability import Barrier
@@ -17,13 +20,15 @@ from gateway.submission.body_memory import LARGE_BYTES, BodyMemory, Reservation
 from gateway.submission.create import JobCreation, new_job_id
 from gateway.submission.headers import check_media_type, read_idempotency_key, trace_context
 from gateway.submission.idempotency import IdempotencyKeys
-from gateway.submission.packing import PackedDocuments, pack_documents
-from gateway.submission.parsing.job import Head, parse_submission
+from gateway.submission.packing import pack_documents
+from gateway.submission.parsing.job import load_submission, parse_submission
 from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import MEDIA_TYPE, OnBadLine
 from gateway.submission.stream import Uploads
 from gateway.submission.types import AcceptedJob, IncomingRequest, SubmissionContext
 from jobs.codec import Codec
+
+T = TypeVar("T")
 
 _INLINE_BYTES = 64 * 1024
 """Bodies up to this size are parsed and packed on the event loop; a thread would cost more than it saves."""
@@ -42,6 +47,7 @@ class Submissions:
     uploads: Uploads
     barrier: Barrier
     facts: ModelFactsCache
+    label_sets: LabelSets
 
     async def accept_job(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request, and confirm that it is stored.
@@ -81,22 +87,27 @@ class Submissions:
         self, body: bytearray, reservation: Reservation, context: SubmissionContext
     ) -> AcceptedJob:
         models = TenantModels(self.settings, context.caller.tenant, await self.facts.read_facts())
-        parse, size = partial(self._parse_and_pack, body, models, context.watch), len(body)
-        if size <= _INLINE_BYTES:
-            head, documents = parse()
-        elif size <= LARGE_BYTES:
-            head, documents = await asyncio.to_thread(parse)
-        else:
-            async with reservation.parsing_turn():
-                head, documents = await asyncio.to_thread(parse)
+        size, settings, watch = len(body), self.settings, context.watch
+        max_documents = settings.max_documents if watch is None else settings.extract_max_documents
+        content = await _run_parser(partial(load_submission, body, models, max_documents), size, reservation)
+        label_set = None
+        if (reference := parse_reference(content.get("label_set"))) is not None:
+            label_set = await self.label_sets.get(
+                models.tenant, reference, lambda more: reservation.resize(size + more)
+            )
+            size += len(label_set.labels_json)
+        pack = partial(pack_documents, self.codec, new_job_id() if watch is None else watch.job_id)
+        parse = partial(parse_submission, content, models, pack, extract=watch is not None, label_set=label_set)
+        head, documents = await _run_parser(parse, size, reservation)
+        body.clear()  # the packed documents replace it in memory
         return await self.creation.create_job(context, head, documents)
 
-    def _parse_and_pack(
-        self, body: bytearray, models: TenantModels, watch: CompletionWatch | None
-    ) -> tuple[Head, PackedDocuments]:
-        settings, extract = self.settings, watch is not None
-        pack = partial(pack_documents, self.codec, new_job_id() if watch is None else watch.job_id)
-        max_documents = settings.extract_max_documents if extract else settings.max_documents
-        parsed = parse_submission(body, models, pack, max_documents=max_documents, extract=extract)
-        body.clear()  # the packed documents replace it in memory
-        return parsed
+
+async def _run_parser(parse: Callable[[], T], size: int, reservation: Reservation) -> T:
+    """Return the result of parsing `size` bytes: on the event loop, in a thread, or after other large bodies."""
+    if size <= _INLINE_BYTES:
+        return parse()
+    if size <= LARGE_BYTES:
+        return await asyncio.to_thread(parse)
+    async with reservation.parsing_turn():
+        return await asyncio.to_thread(parse)

@@ -113,6 +113,7 @@ class JobCreation:
             bytes_in=packed.staged_bytes,
             endpoint_id="" if webhook is None else webhook.endpoint_id,
             retry_of="" if retry_of is None else retry_of.job_id,
+            label_set=head.label_set or "",
             trace=context.trace,
             text_ttl_s=self.settings.retry_text_ttl_s,
             key_id=caller.key_id,

@@ -118,4 +118,5 @@ def _decode_head(codec: Codec, job: Job) -> Head:
         deadline_s=(job.deadline_at - job.created_at) / 1000,
         result_ttl_s=max(1, stays_until - ended) / 1000,
         metadata=decode_metadata(codec, job),
+        label_set=job.label_set,
     )

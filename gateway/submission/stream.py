@@ -14,6 +14,7 @@ from functools import partial
 from gateway.access import Caller
 from gateway.access.auth import Authenticator
 from gateway.errors import GatewayError
+from gateway.label_sets import LabelSets, Reference
 from gateway.settings import GatewaySettings
 from gateway.store.model_facts import ModelFactsCache
 from gateway.submission.body import BodyChunks, body_limits
@@ -44,6 +45,7 @@ class Uploads:
     stages: Stages
     creation: JobCreation
     facts: ModelFactsCache
+    label_sets: LabelSets
 
     async def accept_upload(self, request: IncomingRequest, caller: Caller, on_bad_line: OnBadLine) -> AcceptedJob:
         """Read, check and create the job of a request.
@@ -69,7 +71,10 @@ class Uploads:
         ):
             try:
                 async for chunk in body.read_chunks():
-                    await _stage_documents(staging, reader, await _parse_chunk(reservation, reader, body, chunk))
+                    documents = await _parse_chunk(reservation, reader, body, chunk)
+                    if (reference := reader.missing_label_set) is not None:
+                        documents = await self._use_label_set(caller, reference, reader, reservation)
+                    await _stage_documents(staging, reader, documents)
                 await _stage_documents(staging, reader, await asyncio.to_thread(reader.finish))
             except GatewayError:
                 await body.chunks.drain()
@@ -81,6 +86,16 @@ class Uploads:
                 context = replace(context, key=replace(key, body_sha=body.hexdigest()))
             await self.authenticator.recheck_caller(caller)  # a slow body takes up to `max_upload_s`
             return await self.creation.create_job(context, reader.head, staging.list_packed())
+
+    async def _use_label_set(
+        self, caller: Caller, reference: Reference, reader: NdjsonReader, reservation: Reservation
+    ) -> list[Document]:
+        """Give the reader the label set that it waits for; return the documents that waited with it."""
+        used = reader.memory_bytes() + _CHUNK_BYTES
+        label_set = await self.label_sets.get(
+            caller.tenant, reference, lambda size: reservation.resize(used + size)
+        )
+        return await asyncio.to_thread(reader.use_label_set, label_set)
 
 
 async def _parse_chunk(

@@ -103,6 +103,7 @@ def create_job(new: NewJob, inline_push: InlinePush | None = None) -> Call[Creat
         "ttl_ms": int(new.result_ttl_s * 1000),
         "hook": new.endpoint_id,
         "retry_of": new.retry_of,
+        "label_set": new.label_set,
         "trace": new.trace,
         "idem": new.idempotency_hash,
         "nonce": new.nonce,

@@ -122,6 +122,15 @@ class EndpointOutcome(StrEnum):
     STORED = "stored"
 
 
+class LabelSetOutcome(StrEnum):
+    """Outcomes of `put_label_set`; FULL: too many label sets; STORED: the tenant's storage is full."""
+
+    OK = "ok"
+    CONFLICT = "conflict"
+    FULL = "full"
+    STORED = "stored"
+
+
 class DeliveryOutcome(StrEnum):
     """Outcomes of `claim_delivery`; HELD: the endpoint is disabled; BUSY: the receiver's concurrency is used up."""
 

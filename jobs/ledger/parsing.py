@@ -26,7 +26,7 @@ def enum_parser(kind: type[E]) -> Callable[[bytes | str], E]:
 
 
 def associated_data(kind: str, job: str, shard: int | None = None, at: int | None = None) -> str:
-    """Return the data that the codec binds a blob's encryption to. kind: in, out, part, opts, meta, ep."""
+    """Return the data that the codec binds a blob's encryption to. kind: in, out, part, opts, meta, ep, labels."""
     parts = [kind, job, *(str(n) for n in (shard, at) if n is not None)]
     return ":".join(parts)
 
@@ -88,6 +88,7 @@ def parse_job(job_id: str, flat: Sequence[bytes]) -> Job:
         meta=fields.get("meta", b""),
         retry_of=optional_text("retry_of"),
         retried_by=optional_text("retried_by"),
+        label_set=optional_text("label_set"),
         version=number("v"),
         now=number("now"),
         warnings=warnings,

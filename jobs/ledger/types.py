@@ -74,6 +74,7 @@ class NewJob:
         response: encoded response that a replay returns, stored with the key.
         body_sha: hash of a streamed body, if the key was claimed before it was known; else "".
         key_id: id of the submitting API key, whose open jobs are counted; "" counts none.
+        label_set: version of the label set that the labels come from, as name@version, or "".
         text_ttl_s: how long a cancelled job's texts are stored for a retry; 0: as long as its results.
         waiter: name of a channel on which the job's end is also announced; "" for none.
     """
@@ -102,6 +103,7 @@ class NewJob:
     key_id: str = ""
     waiter: str = ""
     text_ttl_s: float = 0
+    label_set: str = ""
     limits: Limits = Limits()
     version: int = naming.WIRE_VERSION
 

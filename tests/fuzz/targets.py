@@ -25,7 +25,7 @@ from gateway.reading import cursors
 from gateway.settings import GatewaySettings
 from gateway.submission import headers
 from gateway.submission.body import BodyLimits, read_body
-from gateway.submission.parsing.job import parse_submission as parse_body
+from gateway.submission.parsing.job import load_submission, parse_submission
 from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import NdjsonReader
 from gateway.webhooks.addresses import ForbiddenTargetError, parse_target
@@ -88,7 +88,8 @@ def _scratch(name: str) -> Callable[[bytes], Path]:
 
 
 def _read_body(data: bytes) -> None:
-    parse_body(data, _MODELS, lambda documents, _tasks: list(documents), max_documents=100)
+    content = load_submission(data, _MODELS, 100)
+    parse_submission(content, _MODELS, lambda documents, _tasks: list(documents))
 
 
 def _read_lines(data: bytes) -> None:

@@ -8,14 +8,17 @@ from collections.abc import Iterator, Mapping
 import redis
 
 P = "{gleaner}:"
-JOB, SHARD, ID, DELIVERY, ENDPOINT, ANSWER, QUESTION = 2048, 256, 64, 1024, 512, 256, 128
+JOB, SHARD, ID, DELIVERY, ENDPOINT, ANSWER, QUESTION, LABEL_SET = 2048, 256, 64, 1024, 512, 256, 128, 512
 """Counted for a record in addition to its lengths: the figures of `_lib.lua`."""
 
 
 def recount(client: redis.Redis) -> dict[str, int]:
     """Return each tenant's stored bytes by the keys in Redis; tenants with none are left out."""
     sums: Counter[str] = Counter()
-    for kind, count in (("job", _job), ("stage", _stage), ("idem", _answer), ("ep", _endpoint), ("dlv", _delivery)):
+    counts = {
+        "job": _job, "stage": _stage, "idem": _answer, "ep": _endpoint, "dlv": _delivery, "lset": _label_set
+    }  # fmt: skip
+    for kind, count in counts.items():
         for name in _names(client, kind):
             tenant, size = count(client, name, _fields(client, f"{kind}:{name}"))
             sums[tenant] += size
@@ -78,3 +81,8 @@ def _endpoint(client: redis.Redis, name: str, fields: Mapping[str, bytes]) -> tu
 def _delivery(client: redis.Redis, name: str, fields: Mapping[str, bytes]) -> tuple[str, int]:
     attempts: list[bytes] = client.lrange(f"{P}att:{name}", 0, -1)  # type: ignore[assignment]  # redis-py's
     return fields["tenant"].decode(), DELIVERY + sum(map(len, attempts))
+
+
+def _label_set(_: redis.Redis, name: str, fields: Mapping[str, bytes]) -> tuple[str, int]:
+    versions = [value for field, value in fields.items() if field.isdigit()]
+    return name.split(":")[0], LABEL_SET + sum(map(len, versions)) if versions else 0

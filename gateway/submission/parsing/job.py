@@ -1,4 +1,4 @@
-"""Parses a request body into a `Submission`: bytes -> JSON -> checked values. Pure.
+"""Parses a request body: bytes -> JSON -> a checked head and its documents. Pure.
 
 The head (tasks, options, priority, ...) is checked first, then every document; all errors of a request are
 reported together. Only a request without errors is compared with the tasks that its model can do.
@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from gateway.characters import character_error, control_error
 from gateway.errors import GatewayError
+from gateway.label_sets import LabelSet
 from gateway.settings import GatewaySettings
 from gateway.submission.parsing.documents import DocumentReader, read_options
 from gateway.submission.parsing.json_text import Items, Text, load_job, too_many_documents
@@ -24,7 +25,9 @@ from jobs.tasks import Tasks
 
 T = TypeVar("T")
 
-HEAD_FIELDS = TASK_FIELDS | {"model", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata"}
+HEAD_FIELDS = TASK_FIELDS | {
+    "label_set", "model", "options", "priority", "deadline_s", "result_ttl_s", "webhook", "metadata",
+}  # fmt: skip
 _MAX_METADATA_KEY = 64
 _DEFAULTS = Options()
 
@@ -39,6 +42,7 @@ class Head:
         deadline_s: time from creation until the job expires (seconds).
         result_ttl_s: time that results are stored after the job's end (seconds).
         webhook: receiver of the job's end; a str is the id of a registered endpoint.
+        label_set: version of the label set that the labels come from, as name@version; None without one.
     """
 
     model: str
@@ -49,38 +53,55 @@ class Head:
     result_ttl_s: float
     metadata: dict[str, str]
     webhook: InlineWebhook | str | None = None
+    label_set: str | None = None
 
 
-def parse_submission(
-    body: Text,
-    models: TenantModels,
-    take: Callable[[Iterator[Document], Tasks], T],
-    *,
-    max_documents: int,
-    extract: bool = False,
-) -> tuple[Head, T]:
-    """Parse and check a JSON body; return its head and the result of `take`.
+def load_submission(body: Text, models: TenantModels, max_documents: int) -> dict[str, Any]:
+    """Decode a JSON body; in a long one the documents stay bytes.
 
     Args:
         body: the request's bytes, within the limit of the body's size.
         models: the tenant's models, and the limits.
-        take: gets an iterator of the documents, which it must exhaust, and the job's tasks.
         max_documents: most documents of this kind of request.
-        extract: the request is of POST /v1/extract: its priority is always interactive.
 
     Raises:
-        GatewayError: malformed_json, validation_failed, unknown_model, unsupported_task, payload_too_large or
-            too_many_documents.
+        GatewayError: malformed_json, validation_failed, payload_too_large or too_many_documents.
     """
     content = load_job(body, max_documents, models.document_cost, models.settings.max_document_bytes)
+    documents = content.get("documents")
+    if isinstance(documents, list | Items) and len(documents) > max_documents:
+        raise too_many_documents(max_documents)
+    return content
+
+
+def parse_submission(
+    content: Mapping[str, Any],
+    models: TenantModels,
+    take: Callable[[Iterator[Document], Tasks], T],
+    *,
+    extract: bool = False,
+    label_set: LabelSet | None = None,
+) -> tuple[Head, T]:
+    """Check a decoded body; return its head and the result of `take`.
+
+    Args:
+        content: the body as `load_submission` returns it.
+        models: the tenant's models, and the limits.
+        take: gets an iterator of the documents, which it must exhaust, and the job's tasks.
+        extract: the request is of POST /v1/extract: its priority is always interactive.
+        label_set: the label set that the body names, if it names one.
+
+    Raises:
+        GatewayError: malformed_json, validation_failed, unknown_model or unsupported_task.
+    """
     with collect_errors() as errors:
         for name in content.keys() - HEAD_FIELDS - {"documents"}:
             errors.add((name,), "is not a field of a job")
         rules = read_model(content, models, errors)
         parser = TaskParser(models.settings, rules.max_labels, errors)
-        head = read_head(content, rules, parser, extract=extract)
+        head = read_head(content, rules, parser, extract=extract, label_set=label_set)
         unsupported = rules.list_unsupported(head.tasks)
-        items = _read_items(content, max_documents, errors)
+        items = _read_items(content, errors)
         reader = DocumentReader(parser, head.tasks, head.options)
         documents = reader.read_documents(items, need_labels=_is_without_labels(content, head.tasks))
         result = take(_find_unsupported(documents, rules, unsupported), head.tasks)
@@ -93,7 +114,8 @@ def parse_submission(
 
 def _is_without_labels(content: Mapping[str, Any], tasks: Tasks) -> bool:
     """Return whether a job has no labels, not even wrong ones, and its classifications, if any, could be read."""
-    return content.get("labels") is None and bool(content.get("classifications")) == bool(tasks.classifications)
+    named = content.get("labels") is not None or content.get("label_set") is not None
+    return not named and bool(content.get("classifications")) == bool(tasks.classifications)
 
 
 def _find_unsupported(
@@ -107,7 +129,14 @@ def _find_unsupported(
             yield document
 
 
-def read_head(content: Mapping[str, Any], rules: ModelRules, parser: TaskParser, *, extract: bool = False) -> Head:
+def read_head(
+    content: Mapping[str, Any],
+    rules: ModelRules,
+    parser: TaskParser,
+    *,
+    extract: bool = False,
+    label_set: LabelSet | None = None,
+) -> Head:
     """Parse the fields of a job except its documents; collect their errors. Ignore the result if there are any.
 
     Args:
@@ -115,6 +144,7 @@ def read_head(content: Mapping[str, Any], rules: ModelRules, parser: TaskParser,
         rules: of the job's model.
         parser: parses the tasks; collects all errors.
         extract: as for `parse_submission`.
+        label_set: likewise.
 
     Raises:
         TooManyErrorsError: `MAX_ERRORS` were collected.
@@ -122,7 +152,7 @@ def read_head(content: Mapping[str, Any], rules: ModelRules, parser: TaskParser,
     settings, errors, options = parser.settings, parser.errors, content.get("options")
     return Head(
         model=rules.name,
-        tasks=parser.read_tasks(content),
+        tasks=parser.read_tasks(content, label_set),
         options=(None if options is None else read_options(options, ("options",), parser)) or _DEFAULTS,
         priority=_read_priority(content.get("priority"), errors, extract=extract),
         deadline_s=_read_seconds(
@@ -133,6 +163,7 @@ def read_head(content: Mapping[str, Any], rules: ModelRules, parser: TaskParser,
         ),
         metadata=_read_metadata(content.get("metadata"), settings, errors),
         webhook=parse_webhook(content.get("webhook"), errors),
+        label_set=None if label_set is None else label_set.reference,
     )
 
 
@@ -194,7 +225,7 @@ def _read_metadata(metadata: Any, settings: GatewaySettings, errors: ValidationE
     return metadata
 
 
-def _read_items(content: Mapping[str, Any], max_documents: int, errors: ValidationErrors) -> Items | Sequence[Any]:
+def _read_items(content: Mapping[str, Any], errors: ValidationErrors) -> Items | Sequence[Any]:
     if "documents" not in content:
         errors.add(("documents",), "is required")
         return ()
@@ -205,6 +236,4 @@ def _read_items(content: Mapping[str, Any], max_documents: int, errors: Validati
     if not len(items):
         errors.add(("documents",), "must have at least one document")
         return ()
-    if len(items) > max_documents:
-        raise too_many_documents(max_documents)
     return items

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from gateway.characters import string_error
 from gateway.errors import GatewayError
+from gateway.label_sets import LabelSet, Reference, parse_reference
 from gateway.submission.parsing.documents import DocumentReader
 from gateway.submission.parsing.job import HEAD_FIELDS, Head, read_head, read_model
 from gateway.submission.parsing.json_text import (
@@ -122,17 +123,22 @@ class NdjsonReader:
 
     Attributes:
         count: number of documents read so far.
+        missing_label_set: label set that the first line names; nothing more is read before `use_label_set`.
     """
 
     def __init__(self, models: TenantModels, on_bad_line: OnBadLine = "reject") -> None:
         self.count = 0
+        self.missing_label_set: Reference | None = None
         self._models = models
         self._settings = models.settings
         self._max_cost = models.document_cost
         self._rejects_bad_lines = on_bad_line == "reject"
         self._lines = LineSplitter(self._settings.max_document_bytes * ESCAPED + _EXTRA_LINE_BYTES)
         self._errors = ValidationErrors()
+        self._head_line: tuple[int, dict[str, Any]] = (1, {})
         self._first: _FirstLine | None = None
+        self._rest: Iterator[Line] = iter(())
+        self._label_bytes = 0
         self._ids: set[int] = set()
 
     @property
@@ -147,13 +153,21 @@ class NdjsonReader:
             GatewayError: malformed_json, validation_failed, unknown_model or too_many_documents, with the line's
                 number.
         """
-        documents = [document for line in self._lines.feed(data) if (document := self._read_line(line)) is not None]
-        self._check_blanks()
-        return documents
+        return self._read_lines(self._lines.feed(data))
+
+    def use_label_set(self, label_set: LabelSet) -> list[Document]:
+        """Return the documents that wait for the label set that the first line names.
+
+        Raises:
+            GatewayError: as `feed`.
+        """
+        self.missing_label_set, self._label_bytes = None, len(label_set.labels_json)
+        self._first = self._check_first(label_set)
+        return self._read_lines(self._rest)
 
     def memory_bytes(self) -> int:
         """Return the approximate memory needed between two chunks (bytes)."""
-        return self.line_bytes() + _BYTES_PER_DOCUMENT * len(self._ids)
+        return self.line_bytes() + self._label_bytes + _BYTES_PER_DOCUMENT * len(self._ids)
 
     def line_bytes(self) -> int:
         """Return the size of the incomplete line (bytes)."""
@@ -165,14 +179,25 @@ class NdjsonReader:
         Raises:
             GatewayError: as `feed`; also for a body without documents.
         """
-        documents = [document for line in self._lines.finish() if (document := self._read_line(line)) is not None]
-        if self._first is None:
+        documents = self._read_lines(self._lines.finish())
+        if self._first is None and self.missing_label_set is None:
             raise GatewayError("malformed_json", "the body is empty")
-        if not self.count:
+        if self._first is None or not self.count:
             raise GatewayError("validation_failed", "the body has no document after its first line")
         if unclaimed := self._first.documents.unclaimed_pointers():
             errors = [(json_pointer(*path), NOT_A_LABEL) for path in unclaimed]
             raise _line_error(self._first.number, sorted(errors)[:MAX_ERRORS])
+        return documents
+
+    def _read_lines(self, lines: Iterator[Line]) -> list[Document]:
+        documents = []
+        for line in lines:
+            if (document := self._read_line(line)) is not None:
+                documents.append(document)
+            elif self.missing_label_set is not None:
+                self._rest = lines
+                break
+        self._check_blanks()
         return documents
 
     def _read_line(self, line: Line) -> Document | None:
@@ -180,7 +205,7 @@ class NdjsonReader:
             self._lines.blanks += 1  # split between two chunks, or without a line feed
             return None
         if self._first is None:
-            self._first = self._read_first(line)
+            self._read_first(line)
             return None
         if self.count >= self._settings.max_ndjson_documents:
             raise too_many_documents(self._settings.max_ndjson_documents)
@@ -194,7 +219,7 @@ class NdjsonReader:
         if self._lines.blanks > _FREE_BLANKS + self.count:
             raise GatewayError("validation_failed", f"the body has {self._lines.blanks} blank lines; remove them")
 
-    def _read_first(self, line: Line) -> _FirstLine:
+    def _read_first(self, line: Line) -> None:
         if line.content is None or len(line.content) > MAX_HEAD_BYTES:
             raise _line_error(line.number, [("", f"is longer than {MAX_HEAD_BYTES} bytes")])
         content = _load_line(line.number, line.content, head_cost(self._max_cost))
@@ -203,19 +228,26 @@ class NdjsonReader:
         if "text" in content and not content.keys() & {"documents", "model", "options"}:
             detail = 'must contain the job\'s labels, as {"labels": ["person"]}; documents follow, one per line'
             raise _line_error(line.number, [("", detail)])
+        self._head_line = (line.number, content)
+        self.missing_label_set = parse_reference(content.get("label_set"))
+        if self.missing_label_set is None:
+            self._first = self._check_first()
+
+    def _check_first(self, label_set: LabelSet | None = None) -> _FirstLine:
+        number, content = self._head_line
         try:
             for name in content.keys() - HEAD_FIELDS:
                 self._errors.add((name,), "is not a field of a job's first line")
             rules = read_model(content, self._models, self._errors)
             parser = TaskParser(self._settings, rules.max_labels, self._errors)
-            head = read_head(content, rules, parser)
+            head = read_head(content, rules, parser, label_set=label_set)
         except TooManyErrorsError:
-            raise _line_error(line.number, self._errors.pop_all()) from None
+            raise _line_error(number, self._errors.pop_all()) from None
         if len(self._errors):
-            raise _line_error(line.number, self._errors.pop_all())
+            raise _line_error(number, self._errors.pop_all())
         if unsupported := rules.list_unsupported(head.tasks):
-            raise _at_line(line.number, rules.unsupported_error(unsupported))
-        return _FirstLine(line.number, head, rules, DocumentReader(parser, head.tasks, head.options))
+            raise _at_line(number, rules.unsupported_error(unsupported))
+        return _FirstLine(number, head, rules, DocumentReader(parser, head.tasks, head.options))
 
     def _read_document(self, first: _FirstLine, index: int, number: int, content: bytes) -> Document:
         try:

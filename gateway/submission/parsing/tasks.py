@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from gateway.characters import label_error, label_key
+from gateway.label_sets import LabelSet
 from gateway.settings import GatewaySettings
 from gateway.validation import Pointer, ValidationErrors
 from jobs.tasks import DEFAULT_THRESHOLD, Classification, Labels, RelationType, Tasks
@@ -38,11 +39,11 @@ class TaskParser:
     max_labels: int
     errors: ValidationErrors
 
-    def read_tasks(self, content: Mapping[str, Any]) -> Tasks:
-        """Parse the tasks among a job's fields."""
-        labels, relations, classifications = map(content.get, ("labels", "relations", "classifications"))
+    def read_tasks(self, content: Mapping[str, Any], label_set: LabelSet | None = None) -> Tasks:
+        """Parse the tasks among a job's fields; `label_set` is the one that they name, if they name one."""
+        relations, classifications = map(content.get, ("relations", "classifications"))
         return Tasks(
-            {} if labels is None else self.read_labels(labels, ("labels",)),
+            self._read_job_labels(content, label_set),
             {} if relations is None else self.read_relations(relations, ("relations",)),
             {} if classifications is None else self.read_classifications(classifications, ("classifications",)),
         )
@@ -87,6 +88,18 @@ class TaskParser:
             if (classification := self._read_classification(spec, path)) is not None:
                 parsed[name] = classification
         return parsed
+
+    def _read_job_labels(self, content: Mapping[str, Any], label_set: LabelSet | None) -> Labels:
+        labels = content.get("labels")
+        if content.get("label_set") is None:
+            return {} if labels is None else self.read_labels(labels, ("labels",))
+        if labels is not None:
+            self.errors.add(("label_set",), "cannot be combined with `labels`")
+        elif label_set is None:
+            self.errors.add(("label_set",), "must be the name of a label set, or name@version")
+        else:
+            return self.read_labels(label_set.labels, ("label_set",))
+        return {}
 
     def _read_relation(self, spec: Any, at: Pointer) -> RelationType:
         if spec is None or isinstance(spec, str):

@@ -35,11 +35,11 @@ end
 
 -- Storage of a tenant: `kept:<tenant>` holds the bytes of each record, `stored` in `tenant:<tenant>` their sum. A
 -- script that stores or deletes data updates both in the same step. A record is named by a job's id (also of a
--- stage), d:<delivery>, e:<endpoint>, v:<job> (its event), or u:<hour> (all stored responses of Idempotency-Keys that
--- expire within that hour: they are many and small). A record counts the lengths of its data and the server's
--- overhead, which the constants below estimate from measurements.
+-- stage), d:<delivery>, e:<endpoint>, l:<label set>, v:<job> (its event), or u:<hour> (all stored responses of
+-- Idempotency-Keys that expire within that hour: they are many and small). A record counts the lengths of its data and
+-- the server's overhead, which the constants below estimate from measurements.
 local JOB_BYTES, SHARD_BYTES, ID_BYTES = 2048, 256, 64
-local DELIVERY_BYTES, ENDPOINT_BYTES, ANSWER_BYTES, QUESTION_BYTES = 1024, 512, 256, 128
+local DELIVERY_BYTES, ENDPOINT_BYTES, ANSWER_BYTES, QUESTION_BYTES, LABEL_SET_BYTES = 1024, 512, 256, 128, 512
 local HOUR = 3600 * 1000
 local ANSWER_TTL = 24 * HOUR
 

@@ -96,7 +96,7 @@ redis.call('HSET', job_key, 'ver', h.ver, 'tenant', h.tenant, 'model', h.model, 
   'shards', shards, 'next', first, 'inq', first, 'created', created, 'deadline', deadline, 'ttl', h.ttl_ms, 'chars', h.chars,
   'left', h.cost, 'bytes', h.bytes, 'reserve', reserve, 'hook', h.hook, 'opts', opts, 'meta', meta, 'v', 1,
   'trace', h.trace, 'retry_of', h.retry_of, 'by', h.by, 'waiter', h.waiter, 'texts', texts, 'text_ttl', h.text_ttl_ms,
-  'idem', h.idem)
+  'idem', h.idem, 'label_set', h.label_set)
 local records, members, published, messages, flying = {}, {}, {}, {}, {}
 for i, size in ipairs(sizes) do
   local shard, out = i - 1, i <= first

@@ -10,6 +10,7 @@ local function is_there(record)
   local kind, id = string.sub(record, 1, 2), string.sub(record, 3)
   if kind == 'd:' then return redis.call('EXISTS', key('dlv:' .. id)) == 1
   elseif kind == 'e:' then return redis.call('EXISTS', key('ep:' .. id)) == 1
+  elseif kind == 'l:' then return redis.call('HEXISTS', key('lset:' .. tenant .. ':' .. id), 'first') == 1
   elseif kind == 'v:' then return redis.call('EXISTS', key('event:' .. id)) == 1
   elseif kind == 'u:' then return (int(id) + 1) * HOUR > NOW end
   return redis.call('EXISTS', key('job:' .. record), key('stage:' .. record)) > 0

@@ -52,6 +52,7 @@ def lowest(method: str, path: str) -> Role:
 
 def _filled(path: str) -> str:
     ids = {"job_id": new_job_id(), "doc_id": "0", "endpoint_id": "ep_none", "delivery_id": "dlv_none"}
+    ids["name"] = "none"
     for name, value in ids.items():
         path = path.replace("{" + name + "}", value)
     assert "{" not in path, f"no value for {path}"

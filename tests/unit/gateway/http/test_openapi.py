@@ -75,7 +75,7 @@ def test_the_examples_of_a_job_are_accepted(document: dict[str, Any]) -> None:
     """The examples of the docs can be submitted."""
     for example in document["components"]["schemas"]["JobRequest"]["examples"]:
         _, documents = parse_submission(
-            _json(example), TenantModels(GatewaySettings()), lambda documents, _: list(documents), max_documents=10
+            example, TenantModels(GatewaySettings()), lambda documents, _: list(documents)
         )
         assert documents
 
@@ -92,9 +92,3 @@ def test_the_fields_of_a_job_are_the_ones_that_are_read(document: dict[str, Any]
     assert set(schemas["OptionsIn"]["properties"]) == set(Options.model_fields)
     for name, field in Options.model_fields.items():  # the threshold's default is the model's
         assert schemas["OptionsIn"]["properties"][name].get("default") == field.default
-
-
-def _json(value: object) -> bytes:
-    import json
-
-    return json.dumps(value).encode()

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from gateway.errors import GatewayError
+from gateway.label_sets import LabelSets
 from gateway.reading.job_waiter import CompletionWatch, _Subscription
 from gateway.settings import GatewaySettings
 from gateway.submission.accept import Submissions
@@ -19,6 +20,7 @@ from gateway.submission.types import AcceptedJob, IncomingRequest
 from jobs.codec import Codec
 from jobs.observability.metrics import GatewayMetrics
 from jobs.schema import Priority
+from tests.support.fakes.label_sets import stored_label_set
 from tests.support.fakes.scripted_ledger import ScriptedLedger
 from tests.support.fakes.submissions import (
     CALLER,
@@ -37,15 +39,16 @@ SETTINGS = GatewaySettings(auth="off")
 class Steps:
     """Stands in for what a submission calls, and remembers the order."""
 
-    def __init__(self) -> None:
+    def __init__(self, **replies: Any) -> None:
         self.names: list[str] = []
         self.creation = RecordingCreation()
         self.memory = BodyMemory(MEMORY_BYTES)
-        ledger, metrics = ScriptedLedger(), GatewayMetrics(CollectorRegistry())
+        ledger, metrics = ScriptedLedger(**replies), GatewayMetrics(CollectorRegistry())
         authenticator = make_open_authenticator(ledger, metrics)
         keys, codec = IdempotencyKeys(ledger, Codec()), Codec()
         self.submissions = Submissions(
-            SETTINGS, authenticator, self.memory, codec, keys, self.creation, self, self, make_facts()  # type: ignore[arg-type]
+            SETTINGS, authenticator, self.memory, codec, keys, self.creation, self, self,  # type: ignore[arg-type]
+            make_facts(), LabelSets(ledger, codec),
         )  # fmt: skip
 
     async def accept_upload(self, request: IncomingRequest, *_: Any) -> AcceptedJob:
@@ -117,3 +120,28 @@ async def test_the_documents_of_an_extract_are_few_and_urgent() -> None:
     too_many = make_body(SETTINGS.extract_max_documents + 1)
     with pytest.raises(GatewayError, match="too_many_documents"):
         await steps.submissions.accept_json(make_request([too_many]), CALLER, watch)
+
+
+@pytest.mark.parametrize("length", [3, 90_000])
+async def test_a_job_gets_the_labels_of_the_label_set_that_it_names(length: int) -> None:
+    """They take memory like the body's own bytes."""
+    labels = {f"label {number}": "d" * 1000 for number in range(90)}
+    steps = Steps(read_label_set=stored_label_set("drugs", 3, labels))
+    body = json.dumps({"label_set": "drugs", "documents": [{"text": "x" * length}]}).encode()
+    await steps.submissions.accept_job(make_request([body]), CALLER, "reject")
+    [(_, head, _)] = steps.creation.jobs
+    assert (head.tasks.labels, head.label_set) == (labels, "drugs@3")
+    assert steps.memory.budget.free == MEMORY_BYTES
+
+
+async def test_a_label_set_that_finds_no_memory_refuses_the_job() -> None:
+    """A few bytes could otherwise take a megabyte each."""
+    steps = Steps(read_label_set=stored_label_set("drugs", 1, {"a": "d" * 200_000}))
+    steps.memory.wait_s = 0.01
+    async with steps.memory.reserve_for("acme") as other:
+        await other.resize(MEMORY_BYTES // 2)
+        with pytest.raises(GatewayError, match="overloaded"):
+            await steps.submissions.accept_job(
+                make_request([b'{"label_set":"drugs","documents":[{"text":"a"}]}']), CALLER, "reject"
+            )
+    assert steps.creation.jobs == []

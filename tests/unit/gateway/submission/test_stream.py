@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry
 
 from gateway.errors import GatewayError
+from gateway.label_sets import LabelSets
 from gateway.settings import GatewaySettings
 from gateway.submission.body_memory import BodyMemory
 from gateway.submission.idempotency import IdempotencyKeys
@@ -24,6 +25,7 @@ from gateway.submission.types import AcceptedJob
 from jobs.codec import Codec
 from jobs.ledger import IdempotencyClaim, IdempotencyOutcome, StageOutcome
 from jobs.observability.metrics import GatewayMetrics
+from tests.support.fakes.label_sets import stored_label_set
 from tests.support.fakes.scripted_ledger import ScriptedLedger
 from tests.support.fakes.submissions import (
     CALLER,
@@ -51,7 +53,8 @@ class Upload:
         authenticator = make_open_authenticator(self.ledger, GatewayMetrics(CollectorRegistry()))
         keys, stages = IdempotencyKeys(self.ledger, Codec()), Stages(SETTINGS, self.ledger, Codec())
         self.uploads = Uploads(
-            SETTINGS, authenticator, self.memory, keys, stages, self.creation, make_facts()  # type: ignore[arg-type]
+            SETTINGS, authenticator, self.memory, keys, stages, self.creation, make_facts(),  # type: ignore[arg-type]
+            LabelSets(self.ledger, Codec()),
         )  # fmt: skip
 
     async def accept(self, chunks: Iterable[bytes], **headers: str) -> AcceptedJob:
@@ -77,6 +80,28 @@ def test_a_body_makes_the_same_job_however_it_arrives(positions: list[int]) -> N
     assert (packed.count, packed.characters) == (59, sum(4 * n for n in range(1, 60)))
     assert upload.memory.budget.free == MEMORY_BYTES
     assert upload.ledger.script.names == ["stage_shards"]
+
+
+@settings(max_examples=10)
+@given(st.lists(st.integers(0, 100_000), max_size=6))
+def test_a_label_set_is_read_between_the_first_line_and_the_second(positions: list[int]) -> None:
+    """Wherever the body is cut; no document is lost or read twice."""
+    labels = {"person": "somebody", "city": None}
+    upload = Upload(read_label_set=stored_label_set("people", 2, labels))
+    body = BODY.replace(b'"labels":["person"]', b'"label_set":"people@2"', 1)
+    asyncio.run(upload.accept(cut(body, positions)))
+    [(_, head, packed)] = upload.creation.jobs
+    assert (head.tasks.labels, head.label_set) == (labels, "people@2")
+    assert (packed.count, packed.characters) == (59, sum(4 * n for n in range(1, 60)))
+    assert upload.memory.budget.free == MEMORY_BYTES
+
+
+async def test_an_upload_that_names_no_label_set_of_the_tenant_is_refused() -> None:
+    """Its stage is dropped."""
+    upload = Upload(read_label_set=stored_label_set("people", 2, {"person": None}))
+    with pytest.raises(GatewayError, match="label_set_not_found"):
+        await upload.accept([b'{"label_set":"people@3"}\n{"text":"a"}'])
+    assert upload.creation.jobs == []
 
 
 async def test_a_long_body_is_staged_while_it_arrives() -> None:

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule, run_state_machine_as_test
 
 from jobs import ledger
-from jobs.ledger import Call, Ledger, Message, webhooks
+from jobs.ledger import Call, Ledger, Message, label_sets, webhooks
+from jobs.ledger.label_sets import NewVersion
 from jobs.ledger.webhooks import DeliveryAttempt, Endpoint
 from jobs.schema import Job
 from tests.support.ledger import forget_memory, new_job
@@ -167,6 +168,16 @@ class BooksMachine(RuleBasedStateMachine):
     def delete_endpoint(self, name: str) -> None:
         self.take(webhooks.delete_endpoint(name))
 
+    @rule(name=st.sampled_from(["drugs", "places"]), behind=st.integers(0, 1), size=st.integers(1, 50))
+    def put_label_set(self, name: str, behind: int, size: int) -> None:
+        latest = self.ledger.run(label_sets.read_label_set("t1", name)).versions.latest
+        new = NewVersion("t1", name, latest - behind, b"s" * size, labels=1)
+        self.take(label_sets.put_label_set(new), repeat=True)
+
+    @rule(name=st.sampled_from(["drugs", "places"]))
+    def delete_label_set(self, name: str) -> None:
+        self.take(label_sets.delete_label_set("t1", name), repeat=True)
+
     @rule(outcome=st.sampled_from(["delivered", "retry", "failed"]), lapsed=st.booleans(), repeat=st.booleans())
     def deliver(self, outcome: str, lapsed: bool, repeat: bool) -> None:
         for message in self.ledger.run(webhooks.take_due_deliveries(1, 4, again_ms=1)).messages:
@@ -214,10 +225,11 @@ def test_what_a_tenant_keeps_is_what_is_stored_for_it(ledger_url: str) -> None:
     )
 
 
-@pytest.mark.parametrize("kind", ["job", "dlv", "ep", "event", "stage"])
+@pytest.mark.parametrize("kind", ["job", "dlv", "ep", "event", "stage", "lset"])
 def test_what_a_ttl_took_is_taken_off_the_count(store: Ledger, client: redis.Redis, kind: str) -> None:
     """Upkeep finds the missing keys, whichever lapsed, and counts the rest."""
     store.run(webhooks.upsert_endpoint(endpoint("ep_1", "t1", "url")))
+    store.run(label_sets.put_label_set(NewVersion("t1", "drugs", 0, b"sealed", labels=1)))
     created = store.run(ledger.create_job(new_job("job_1", meta=b"meta")))
     store.run(ledger.claim_shard(created.publish[0], "n", "w", "rev"))
     store.run(ledger.complete_shard(created.publish[0], "n", ledger.ShardResult(b"result", b"", 1, 0, {}, {})))

@@ -11,8 +11,9 @@ from pydantic import SecretStr
 
 from gateway.errors import GatewayError
 from gateway.http.problems import to_problem
+from gateway.label_sets import LabelSet
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing.job import Head, parse_submission
+from gateway.submission.parsing.job import Head, load_submission, parse_submission
 from gateway.submission.parsing.models import TenantModels
 from gateway.validation import MAX_ERRORS
 from jobs.ledger import ModelFacts
@@ -31,12 +32,14 @@ class Parsed(NamedTuple):
     documents: tuple[Document, ...]
 
 
-def submit(body: object, facts: Mapping[str, ModelFacts] | None = None, **limits: Any) -> Parsed:
+def submit(
+    body: object, facts: Mapping[str, ModelFacts] | None = None, *, max_documents: int = 10, **request: Any
+) -> Parsed:
     """Parse a body as POST /v1/jobs would, with these facts of the models."""
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     models = TenantModels(SETTINGS, facts=facts or {})
-    limits = {"max_documents": 10, **limits}
-    return Parsed(*parse_submission(raw, models, lambda documents, _: tuple(documents), **limits))
+    content = load_submission(raw, models, max_documents)
+    return Parsed(*parse_submission(content, models, lambda documents, _: tuple(documents), **request))
 
 
 def refused(body: object, **limits: Any) -> GatewayError:
@@ -110,9 +113,7 @@ def test_tokens_may_be_asked_for_where_there_is_a_key() -> None:
     options = {"redact": {"mode": "hash", "labels": ["person"]}, "return_text": False}
     body = having(options={"return_text": True}, documents=[{**DOCUMENT, "options": options}])
 
-    _, [document] = parse_submission(
-        json.dumps(body).encode(), TenantModels(settings), lambda documents, _: tuple(documents), max_documents=1
-    )
+    _, [document] = parse_submission(body, TenantModels(settings), lambda documents, _: tuple(documents))
     redaction = Options(return_text=True).with_overrides(document.options).redaction
     assert redaction == Redact(mode="hash", labels=["person"])
 
@@ -544,3 +545,44 @@ def test_control_characters_of_a_text_are_read() -> None:
     """PDFs have them, and a model reads past them."""
     [read, _] = submit(having(documents=[{"text": "a\x00b\x1fc"}, DOCUMENT])).documents
     assert (read.text, read.error) == ("a\x00b\x1fc", None)
+
+
+def label_set(labels: object) -> LabelSet:
+    """Return the third version of the label set `drugs`."""
+    return LabelSet("drugs", 3, range(1, 4), json.dumps(labels).encode(), 1_000)
+
+
+def test_a_label_set_gives_the_labels_of_a_job() -> None:
+    """Its options may name them, and a document may still have its own."""
+    labels = {"drug": "a medicine", "dose": None}
+    body = {
+        "label_set": "drugs",
+        "options": {"threshold": {"dose": 0.3}},
+        "documents": [DOCUMENT, {**DOCUMENT, "labels": ["city"]}],
+    }
+    head, [first, second] = submit(body, label_set=label_set(labels))
+    assert (head.tasks.labels, head.label_set) == (labels, "drugs@3")
+    assert (first.labels, second.labels) == (None, {"city": None})
+
+
+@pytest.mark.parametrize(
+    ("fields", "at"),
+    [
+        ({"label_set": "drugs", "labels": ["a"]}, "/label_set"),
+        ({"label_set": 7}, "/label_set"),
+        ({"label_set": "drugs@0"}, "/label_set"),
+        ({"label_set": "../drugs"}, "/label_set"),
+        ({"label_set": "drugs"}, "/label_set"),
+        ({"labels": ["a"], "documents": [{**DOCUMENT, "label_set": "drugs"}]}, "/documents/0/label_set"),
+    ],
+)
+def test_a_label_set_is_named_by_the_job_and_instead_of_labels(fields: dict[str, Any], at: str) -> None:
+    """Neither form is sent on to Redis; a document cannot name one."""
+    assert [where for where, _ in refused({"documents": [DOCUMENT], **fields}).violations] == [at]
+
+
+def test_a_label_set_may_be_larger_than_a_job_may_use() -> None:
+    """The limit of the job is the one that counts."""
+    labels = [f"label {number}" for number in range(2000)]
+    problem = refused({"label_set": "drugs", "documents": [DOCUMENT]}, label_set=label_set(labels))
+    assert problem.violations == (("/label_set", "must have 1 to 100 labels, not 2000"),)

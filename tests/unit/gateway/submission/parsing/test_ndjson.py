@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError
 from gateway.settings import GatewaySettings
-from gateway.submission.parsing.job import parse_submission
+from gateway.submission.parsing.job import load_submission, parse_submission
 from gateway.submission.parsing.models import TenantModels
 from gateway.submission.parsing.ndjson import LineSplitter, NdjsonReader, OnBadLine
 from jobs.ledger import ModelFacts
@@ -256,12 +256,20 @@ def test_lines_and_json_say_the_same(documents: list[dict[str, Any]]) -> None:
         except GatewayError as error:
             return error.code
 
-    expected = outcome(
-        lambda: parse_submission(
-            body, TenantModels(SETTINGS), lambda documents, _: list(documents), max_documents=50
-        )[1]
-    )
+    def parse_body() -> list[Document]:
+        content = load_submission(body, TenantModels(SETTINGS), 50)
+        return parse_submission(content, TenantModels(SETTINGS), lambda documents, _: list(documents))[1]
+
+    expected = outcome(parse_body)
     assert outcome(lambda: read(lines)) == expected
+
+
+def test_a_body_that_ends_before_its_label_set_is_read_has_no_documents() -> None:
+    """The first line is the whole body."""
+    problem = refusal(b'{"label_set":"drugs"}')
+    assert (problem.code, problem.detail) == (
+        "validation_failed", "the body has no document after its first line"
+    )  # fmt: skip
 
 
 @given(st.binary(max_size=200))
