@@ -7,7 +7,7 @@ Only the files around `worker.model.engine` know torch and gliner; all others kn
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from math import ceil
@@ -238,6 +238,7 @@ class ModelSpec:
         max_labels: most labels of a document; 0: the gateway's setting.
         prompt_format: the form of a row's prompt.
         relation_marker: word before every relation in a prompt; "" without relations.
+        max_label_tokens: tokens of a label that the label encoder reads; 0: labels are part of the row.
     """
 
     max_words: int
@@ -258,6 +259,7 @@ class ModelSpec:
     max_labels: int = 0
     prompt_format: PromptFormat = PromptFormat.GLINER
     relation_marker: str = ""
+    max_label_tokens: int = 0
 
 
 class Words(NamedTuple):
@@ -295,11 +297,22 @@ class Tokenizer(Protocol):
     def encode(self, words: Sequence[str]) -> Encoded:
         """Return the tokens of words, special ones aside, not limited by the model's length."""
 
+    def count_label_tokens(self, labels: Sequence[str]) -> Sequence[int]:
+        """Return the number of tokens that each label has for the model, special ones aside, however many."""
+
+
+class LabelCounts(NamedTuple):
+    """Labels whose vectors were computed for a micro-batch, and those whose vectors were there."""
+
+    computed: int = 0
+    reused: int = 0
+
 
 class Engine(Tokenizer, Protocol):
-    """A loaded model. `lanes` threads call `collate`, `forward` and `decode`, and another one calls `decode`.
+    """A loaded model.
 
-    If `express_tokens` is not 0, one more thread calls all three with micro-batches of at most that size.
+    `lanes` threads call `prepare_labels`, `collate`, `forward` and `decode`, and another one calls `decode`. If
+    `express_tokens` is not 0, one more thread calls all four with micro-batches of at most that size.
     """
 
     @property
@@ -309,6 +322,15 @@ class Engine(Tokenizer, Protocol):
     @property
     def express_tokens(self) -> int:
         """Padded tokens of a micro-batch that may run in addition to those of all lanes; 0: none may."""
+
+    def prepare_labels(self, windows: Sequence[Window], on_step: Callable[[], None]) -> LabelCounts:
+        """Compute the vectors of labels that the model has not read before, if it reads them without the text.
+
+        Thousands of labels take longer than a forward pass; `on_step` is called meanwhile.
+
+        Raises:
+            OutOfMemory, EngineBroken: as `forward`.
+        """
 
     def collate(self, windows: Sequence[Window]) -> Any:
         """Return windows as padded tensors."""

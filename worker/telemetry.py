@@ -8,7 +8,7 @@ from threading import local
 from jobs.observability.metrics import WorkerMetrics
 from jobs.observability.tracing import Tracer
 from worker.batching.observer import Observer
-from worker.protocols import ShardRef
+from worker.protocols import LabelCounts, ShardRef
 
 
 class ForwardTracer(local):
@@ -55,6 +55,11 @@ class MetricsObserver(Observer):
         self._metrics.stage.labels(stage).observe(seconds)
         if stage == "forward":
             self._on_forward()
+
+    def record_labels(self, counts: LabelCounts) -> None:
+        """Count vectors of labels."""
+        self._metrics.label_vectors.labels("computed").inc(counts.computed)
+        self._metrics.label_vectors.labels("reused").inc(counts.reused)
 
     def record_out_of_memory(self, action: str) -> None:
         """Count a lack of device memory."""

@@ -9,7 +9,7 @@ import os
 import signal
 import time
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from itertools import pairwise
@@ -20,6 +20,7 @@ from worker.protocols import (
     ClassPrompt,
     Encoded,
     EngineBroken,
+    LabelCounts,
     ModelSpec,
     OutOfMemory,
     Pair,
@@ -106,6 +107,14 @@ class FakeEngine:
         """Pieces without meaning."""
         counts = self.count(words)
         return Encoded([0] * sum(counts), counts)
+
+    def count_label_tokens(self, labels: Sequence[str]) -> list[int]:
+        """Count them as words."""
+        return self.count(labels)
+
+    def prepare_labels(self, windows: Sequence[Window], on_step: Callable[[], None]) -> LabelCounts:
+        """Labels are part of the rows."""
+        return LabelCounts()
 
     def collate(self, windows: Sequence[Window]) -> tuple[Window, ...]:
         """Return the windows as the batch."""

@@ -67,8 +67,8 @@ class Family:
 
     Attributes:
         backbone: its encoder.
-        architecture: gliner's class without "GLiNER": UniEncoderSpan, UniEncoderToken, or one that is refused:
-            BiEncoderSpan, BiEncoderToken, UniEncoderSpanRelex, UniEncoderTokenRelex, UniEncoderSpanDecoder,
+        architecture: gliner's class without "GLiNER": UniEncoderSpan, UniEncoderToken, BiEncoderSpan,
+            BiEncoderToken, UniEncoderSpanRelex, UniEncoderTokenRelex, UniEncoderSpanDecoder,
             UniEncoderTokenDecoder.
         lstm_layers: of the bidirectional LSTM over the words; 0: none.
         pooling: pieces that stand for a word: first, last, mean or max.

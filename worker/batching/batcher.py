@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from queue import Queue
 from threading import Condition, RLock, Thread
 from time import monotonic
@@ -21,7 +22,7 @@ from typing import Any, Self
 
 from jobs.schema import DocumentErrorCode
 from worker.batching.observer import Observer
-from worker.batching.pending import PendingWindow, Submission, fail_items, with_copies
+from worker.batching.pending import PendingWindow, Submission, fail_items, make_outcome, with_copies
 from worker.batching.policy import WaitingWindow
 from worker.batching.waiting_list import WaitingList
 from worker.protocols import (
@@ -32,8 +33,6 @@ from worker.protocols import (
     Outcome,
     OutOfMemory,
     ShardRef,
-    Span,
-    Spans,
     Window,
     row_length,
 )
@@ -240,16 +239,19 @@ class MicroBatcher:
     def _run_model(self, lane: int) -> None:
         express = lane == self._engine.lanes
         while (items := self._next_express(lane) if express else self._next_batch(lane)) is not None:
-            self._run_batch(items, decode_here=express)
+            self._run_batch(items, lane, decode_here=express)
             del items  # an idle loop must not keep texts
         self._ticks[lane] = math.inf
         self._decoding.put(None)
+
+    def _tick(self, lane: int) -> None:
+        self._ticks[lane] = self._clock()
 
     def _next_batch(self, lane: int) -> list[PendingWindow] | None:
         """Wait for the next micro-batch; return None once everything is done after `close`."""
         with self._changed:
             while True:
-                self._ticks[lane] = self._clock()
+                self._tick(lane)
                 if self._halves:
                     return self._halves.popleft()
                 items: list[PendingWindow] = []
@@ -270,7 +272,7 @@ class MicroBatcher:
         """Wait for a micro-batch of short interactive texts; return None once everything is done after `close`."""
         with self._express_changed:
             while True:
-                self._ticks[lane] = self._clock()
+                self._tick(lane)
                 budget = min(self._engine.express_tokens, self.budget)
                 items, left = ([], 0) if self._isolated_only else self._waiting.take_express(budget)
                 if items:
@@ -283,7 +285,7 @@ class MicroBatcher:
                 self._express_changed.wait(TICK_S)
                 self._express_idle = False
 
-    def _run_batch(self, items: list[PendingWindow], *, decode_here: bool) -> None:
+    def _run_batch(self, items: list[PendingWindow], lane: int, *, decode_here: bool) -> None:
         windows = [item.window for item in items]
         padded = len(windows) * row_length(max(window.row_tokens for window in windows))
         try:
@@ -294,6 +296,8 @@ class MicroBatcher:
         jobs, real = len({window.owner.job_id for window in windows}), sum(window.row_tokens for window in windows)
         self._observer.record_batch(len(windows), jobs, real, padded)
         try:
+            counts = self._engine.prepare_labels(windows, partial(self._tick, lane))
+            self._observer.record_labels(counts)
             start = self._clock()
             batch = self._engine.collate(windows)
             collated = self._clock()
@@ -327,7 +331,7 @@ class MicroBatcher:
             start = self._clock()
             spans = self._engine.decode(batch, raw)
             self._observer.record_stage("decode", self._clock() - start)
-            outcomes = [_make_outcome(window_spans) for _, window_spans in zip(items, spans, strict=True)]
+            outcomes = [make_outcome(window_spans) for _, window_spans in zip(items, spans, strict=True)]
         except EngineBroken as error:  # the scores may still have been on their way from the device
             self._fail_all(items, error)
         except Exception as error:  # noqa: BLE001
@@ -394,7 +398,3 @@ class MicroBatcher:
             lost = [*running, *self._waiting.clear()]
             self._wake_all()
         fail_items(lost, error)
-
-
-def _make_outcome(spans: Sequence[Span]) -> Outcome:
-    return spans if isinstance(spans, Spans) else tuple(spans)

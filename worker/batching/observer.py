@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from worker.protocols import LabelCounts
+
 
 class Observer:
     """Receives the numbers; this one ignores them."""
@@ -11,6 +13,9 @@ class Observer:
 
     def record_stage(self, stage: str, seconds: float) -> None:
         """Record the duration of a stage (`collate`, `forward`, `decode`)."""
+
+    def record_labels(self, counts: LabelCounts) -> None:
+        """Record how many vectors of labels were computed for a micro-batch, and how many were there."""
 
     def record_out_of_memory(self, action: str) -> None:
         """Record that the device's memory was full; `action` is `split` or `failed`."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
 from worker.batching.policy import WaitingWindow
-from worker.protocols import Dropped, Outcome, Window
+from worker.protocols import Dropped, Outcome, Span, Spans, Window
 
 
 class Submission:
@@ -73,3 +73,8 @@ def fail_items(items: Iterable[PendingWindow], error: Exception) -> None:
     """Complete the futures of items and of their copies with an error."""
     for item in with_copies(items):
         item.submission.fail(error)
+
+
+def make_outcome(spans: Sequence[Span]) -> Outcome:
+    """Return the spans of a window as its outcome."""
+    return spans if isinstance(spans, Spans) else tuple(spans)

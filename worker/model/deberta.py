@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch.nn import functional
@@ -23,17 +23,18 @@ from worker.model.graph import Graph, replace_part
 MASKED = -1e9
 """Added to the score of a padding token. -inf would make NaN of a row of padding, and so would the least number of
 32 bits, which is -inf in bf16."""
+GraphT = TypeVar("GraphT", bound=Graph)
 _ENCODER = ("core", "token_rep_layer", "bert_layer", "model", "encoder")
 
 
-def with_lean_encoder(graph: Graph) -> Graph:
+def with_lean_encoder(graph: GraphT) -> GraphT:
     """Return the graph with a `LeanEncoder` where its encoder is a DeBERTa; `graph` stays unchanged."""
     encoder: Any = graph
     for name in _ENCODER:
         encoder = getattr(encoder, name, None)
     if not LeanEncoder.can_replace(encoder):
         return graph
-    result: Graph = replace_part(graph, _ENCODER, LeanEncoder(encoder).eval())
+    result: GraphT = replace_part(graph, _ENCODER, LeanEncoder(encoder).eval())
     return result
 
 

@@ -6,8 +6,8 @@ label's threshold, and the absence of a label in a row (threshold infinity), are
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +19,19 @@ Array = NDArray[Any]
 Scores = Mapping[str, Array]
 """A model's outputs by gliner's names: `logits`."""
 
+T = TypeVar("T")
+
 RUNNERS_UP = 3
 """Runner-up labels of an explained span."""
 PACKED = 64
 """Spans of a window above which they are stored in columns."""
+
+
+class RowScores(NamedTuple):
+    """Scores of some rows of a micro-batch: those with the same labels where labels are no part of the rows."""
+
+    rows: Sequence[int]
+    scores: Scores
 
 
 class _Candidates(NamedTuple):
@@ -38,6 +47,16 @@ class _Candidates(NamedTuple):
 
 _Excess = Mapping[int, int]
 """Number of candidates of each row that had too many; the worst of them are left out."""
+
+
+def read_rows(
+    windows: Sequence[Window], parts: Sequence[RowScores], read: Callable[[Sequence[Window], Scores], Sequence[T]]
+) -> list[T]:
+    """Return the result of `read` for each window, in the windows' order; it is called with those of each part."""
+    results: dict[int, T] = {}
+    for rows, scores in parts:
+        results.update(zip(rows, read([windows[row] for row in rows], scores), strict=True))
+    return [results[row] for row in range(len(windows))]
 
 
 def decode_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[Sequence[Span]]:

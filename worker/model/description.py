@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.model.collate import Layout
+from worker.model.tokenizer import LabelLayout
 from worker.protocols import ModelSpec
 
 
@@ -22,6 +23,7 @@ class ModelDescription:
         tagged: it tags words instead of scoring spans.
         word_pattern: a regular expression that matches a word; empty where only the splitter can cut words.
         tokenizer_json: its tokenizer, without truncation and padding, as serialised by `tokenizers`.
+        labels: the rows of its label encoder, if it is a bi-encoder.
     """
 
     spec: ModelSpec
@@ -29,3 +31,4 @@ class ModelDescription:
     tagged: bool
     word_pattern: str
     tokenizer_json: str
+    labels: LabelLayout | None = None

@@ -8,13 +8,14 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from jobs.process.cpu import cpu_count
 from jobs.schema import Document, Labels, Options
 from jobs.tasks import Tasks
 from worker.model.collate import Arrays, collate_windows
-from worker.model.decode import Scores, decode_scores
+from worker.model.decode import RowScores, decode_scores, read_rows
 from worker.model.selection import choice_cache
 from worker.model.selection.choice_cache import Device, Precision, RuntimeName, RuntimeRequest, Selection
 from worker.model.sources.resolve import Resolved
@@ -124,33 +125,35 @@ class _Batch:
 
 
 class GlinerEngine:
-    """A GLiNER uni-encoder on one device, as `worker.protocols.Engine` describes."""
+    """A GLiNER model on one device, as `worker.protocols.Engine` describes."""
 
     def __init__(self, selection: Selection, device: str, merge_adjacent: bool = False) -> None:
         model, candidate = selection.choice.model, selection.choice.candidate
-        tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern)
+        tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern, model.labels)
         self._layout, self._tagged = model.layout, model.tagged
         self._runtime = selection.runtime
         self._device = device
         self.lanes = self._runtime.lanes
         self.express_tokens = self._runtime.express_tokens
+        self.prepare_labels = self._runtime.prepare_labels
         self.release_memory = self._runtime.release_memory
         self.spec = replace(model.spec, **asdict(candidate), merge_adjacent=merge_adjacent)
         self.split = tokenizer.split
         self.encode = tokenizer.encode
+        self.count_label_tokens = tokenizer.count_label_tokens
         self.reserved = tokenizer.reserved
 
     def collate(self, windows: Sequence[Window]) -> _Batch:
         """Return the windows as padded arrays on the CPU."""
         return _Batch(tuple(windows), collate_windows(windows, self._layout))
 
-    def forward(self, batch: _Batch) -> Scores:
+    def forward(self, batch: _Batch) -> list[RowScores]:
         """Run the model; the scores are on the CPU."""
-        return self._runtime.run(batch.arrays)
+        return self._runtime.run_windows(batch.windows, batch.arrays)
 
-    def decode(self, batch: _Batch, raw: Scores) -> Sequence[Sequence[Span]]:
+    def decode(self, batch: _Batch, raw: list[RowScores]) -> Sequence[Sequence[Span]]:
         """Return the spans of each window, in the windows' order."""
-        return decode_scores(batch.windows, raw, self._tagged)
+        return read_rows(batch.windows, raw, partial(decode_scores, tagged=self._tagged))
 
     def warm_up(self) -> int:
         """Run the largest rows once (the most words, and the most tokens), and return the budget in padded tokens.
@@ -199,6 +202,7 @@ class GlinerEngine:
         ).windows[0]
 
     def _time_batch(self, windows: Sequence[Window]) -> float:
+        self.prepare_labels(windows, lambda: None)
         start = time.perf_counter()
         batch = self.collate(windows)
         self.decode(batch, self.forward(batch))

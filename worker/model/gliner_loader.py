@@ -3,27 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
-from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
+from gliner.model import BiEncoderSpanGLiNER, BiEncoderTokenGLiNER, UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 from tokenizers import Tokenizer as BackendTokenizer
 
 from worker.model import splitters
+from worker.model.bi_encoder import BiEncoderGraph
 from worker.model.collate import Layout
 from worker.model.description import ModelDescription
 from worker.model.errors import ModelBrokenError
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph, without_packing
+from worker.model.loading import BI_ENCODERS
 from worker.model.loading import load_gliner as load_gliner
 from worker.model.sources.resolve import Resolved
 from worker.model.splitters import Splitter
-from worker.protocols import ModelSpec
+from worker.model.tokenizer import LabelLayout
+from worker.protocols import ModelSpec, PromptFormat
 
 MAX_SPECIAL_TOKENS = 16
 """Special tokens around a row. Published tokenizers add one to three."""
 LABELS_INCLUDED = 16
 """Labels of a token model's row that its tokens stand for: its scorer has four vectors for each word and label."""
+SPANS = (UniEncoderSpanGLiNER, BiEncoderSpanGLiNER)
+TOKENS = (UniEncoderTokenGLiNER, BiEncoderTokenGLiNER)
+BI_ENCODER_LABELS = 256
+"""Labels of a bi-encoder's span model that its tokens stand for: scores of 12 kB for each word, in 12 widths."""
+MAX_LABELS = 2_000
+MAX_LABEL_TOKENS = 512
+"""Tokens of a label, if its tokenizer and encoder state no lower limit."""
 POSITION_TABLES = ("position_embeddings", "embed_positions")
 TOKENS_PER_WORD = 2
 """Tokens per word that a row may have. Running text takes 1.3 (English) to 1.8 (Finnish, Turkish); the rest is for
@@ -50,16 +61,33 @@ def describe_model(
     Raises:
         ModelError: rows are too long or too short, or the splitter is not available.
     """
-    backend = BackendTokenizer.from_str(model.data_processor.transformer_tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
     name = splitters.choose_splitter(source.folder, model.config.words_splitter_type, splitter)
     return ModelDescription(
         spec=_read_spec(model, source, max_row_tokens, name),
         layout=read_layout(model, inputs, max_row_tokens),
-        tagged=isinstance(model, UniEncoderTokenGLiNER),
+        tagged=isinstance(model, TOKENS),
         word_pattern=WhitespaceTokenSplitter().whitespace_pattern.pattern if name == Splitter.WHITESPACE else "",
-        tokenizer_json=backend.to_str(),
+        tokenizer_json=_serialise_tokenizer(model.data_processor.transformer_tokenizer),
+        labels=_read_label_layout(model) if isinstance(model, BI_ENCODERS) else None,
+    )
+
+
+def _serialise_tokenizer(tokenizer: Any) -> str:
+    """Return a tokenizer of transformers as JSON, without truncation and padding."""
+    backend = BackendTokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+    backend.no_truncation()
+    backend.no_padding()
+    return str(backend.to_str())
+
+
+def _read_label_layout(model: Any) -> LabelLayout:
+    """Return the rows of the label encoder, as long as its tokenizer and its positions allow."""
+    tokenizer, encoder = model.data_processor.labels_tokenizer, model.model.token_rep_layer.labels_encoder.model
+    longest = min(tokenizer.model_max_length, _position_count(model.config.labels_encoder_config, encoder))
+    return LabelLayout(
+        tokenizer_json=_serialise_tokenizer(tokenizer),
+        pad_id=tokenizer.pad_token_id or 0,
+        longest=int(min(longest, MAX_LABEL_TOKENS)),
     )
 
 
@@ -77,7 +105,7 @@ def _read_spec(model: Any, source: Resolved, max_row_tokens: int, splitter: str)
         raise ModelBrokenError(
             f"the tokenizer adds {special:,} tokens to every row; {MAX_SPECIAL_TOKENS} are allowed."
         )
-    return ModelSpec(
+    spec = ModelSpec(
         max_words=config.max_len,
         max_row_tokens=_row_limit(model, max_row_tokens),
         max_width=getattr(config, "max_width", None) or 12,
@@ -88,7 +116,21 @@ def _read_spec(model: Any, source: Resolved, max_row_tokens: int, splitter: str)
         calibration=source.calibration,
         splitter=splitter,
         default_threshold=_default_threshold(config),
-        labels_included=LABELS_INCLUDED if isinstance(model, UniEncoderTokenGLiNER) else 0,
+        labels_included=LABELS_INCLUDED if isinstance(model, TOKENS) else 0,
+    )
+    return _with_labels(spec, model) if isinstance(model, BI_ENCODERS) else spec
+
+
+def _with_labels(spec: ModelSpec, model: Any) -> ModelSpec:
+    """Return the limits of a bi-encoder. One that fuses reads a text's labels together, as a uni-encoder does."""
+    tokenizer, labels = model.data_processor.labels_tokenizer, _read_label_layout(model)
+    fuses = bool(model.config.post_fusion_schema)
+    return replace(
+        spec,
+        prompt_format=PromptFormat.NONE,
+        max_labels=0 if fuses else MAX_LABELS,
+        max_label_tokens=labels.longest - tokenizer.num_special_tokens_to_add(),
+        labels_included=LABELS_INCLUDED if fuses else spec.labels_included or BI_ENCODER_LABELS,
     )
 
 
@@ -103,7 +145,9 @@ def _default_threshold(config: Any) -> float | None:
 def _row_limit(model: Any, max_row_tokens: int) -> int:
     """Return the tokens that a row may have."""
     stated = model.data_processor.transformer_tokenizer.model_max_length
-    return row_tokens(model.config.max_len, stated, _position_count(model), max_row_tokens)
+    encoder = model.model.token_rep_layer.bert_layer.model
+    positions = _position_count(model.config.encoder_config, encoder)
+    return row_tokens(model.config.max_len, stated, positions, max_row_tokens)
 
 
 def row_tokens(max_words: int, stated: float, positions: float, wanted: int = 0) -> int:
@@ -133,13 +177,12 @@ def row_tokens(max_words: int, stated: float, positions: float, wanted: int = 0)
     return int(limit)
 
 
-def _position_count(model: Any) -> float:
-    """Return the number of positions that the encoder has embeddings for; infinite where positions are relative."""
-    config = model.config.encoder_config
+def _position_count(config: Any, encoder: Any) -> float:
+    """Return the number of positions that an encoder has embeddings for; infinite where positions are relative."""
     numbered = getattr(config, "position_embedding_type", "absolute") == "absolute"
     relative = not numbered or getattr(config, "relative_attention", False)
     limits = [inf if relative else getattr(config, "max_position_embeddings", inf)]
-    for name, table in model.model.token_rep_layer.bert_layer.model.named_modules():
+    for name, table in encoder.named_modules():
         if name.rpartition(".")[2] in POSITION_TABLES and hasattr(table, "weight"):
             filler = getattr(table, "padding_idx", None)  # RoBERTa counts from the position after the padding's
             limits.append(table.weight.shape[0] - (0 if filler is None else filler + 1))
@@ -171,7 +214,9 @@ def _special_tokens(tokenizer: Any, word: str) -> tuple[tuple[int, ...], tuple[i
 
 def build_graph(model: Any) -> Graph:
     """Return the cheapest forward pass that gives the model's scores."""
-    spans = isinstance(model, UniEncoderSpanGLiNER)
+    if isinstance(model, BI_ENCODERS):
+        return BiEncoderGraph(model.model).eval()
+    spans = isinstance(model, SPANS)
     if spans and MarkerGraph.can_run(model.model):
         return MarkerGraph(model.model).eval()
     return LibraryGraph(without_packing(model.model), spans).eval()
@@ -179,5 +224,5 @@ def build_graph(model: Any) -> Graph:
 
 def build_reference(model: Any, max_row_tokens: int = 0) -> tuple[Graph, Layout]:
     """Return gliner's own forward pass unchanged, and the row layout for it."""
-    graph = LibraryGraph(model.model, isinstance(model, UniEncoderSpanGLiNER)).eval()
+    graph = LibraryGraph(model.model, isinstance(model, SPANS), isinstance(model, BI_ENCODERS)).eval()
     return graph, read_layout(model, graph.inputs, max_row_tokens)

@@ -13,6 +13,8 @@ from gliner.modeling.span_rep import SpanMarkerV0
 from worker.model.collate import word_slots
 
 INPUTS = ("input_ids", "attention_mask", "words_mask", "text_lengths")
+SPAN_INPUTS = ("span_idx", "span_mask")
+LABEL_INPUTS = ("labels_input_ids", "labels_attention_mask")
 ModuleT = TypeVar("ModuleT", bound=torch.nn.Module)
 
 
@@ -35,9 +37,9 @@ class Graph(torch.nn.Module):
 class LibraryGraph(Graph):
     """gliner's own forward pass, or the same with a `PaddedBiLSTM`."""
 
-    def __init__(self, core: Any, spans: bool) -> None:
+    def __init__(self, core: Any, spans: bool, labels: bool = False) -> None:
         super().__init__(core)
-        self.inputs = (*INPUTS, "span_idx", "span_mask") if spans else INPUTS
+        self.inputs = (*INPUTS, *(SPAN_INPUTS if spans else ()), *(LABEL_INPUTS if labels else ()))
 
     def forward(self, *tensors: torch.Tensor, **hints: Any) -> torch.Tensor:
         """Run the model."""
@@ -45,20 +47,23 @@ class LibraryGraph(Graph):
         return logits
 
 
-class MarkerGraph(Graph):
+class MarkerHead(torch.nn.Module):
     """Spans scored from their first and last word (`markerV0`) without ever building a vector for each span.
 
     gliner projects the two words' concatenated vectors twice, and multiplies the result with every label's vector.
     The first projection of a concatenated vector is the sum of two projections, one per word instead of one per
     span. The second is linear, so it can be applied to the few labels instead of the many spans. The scores are the
     same but for rounding.
+
+    Args:
+        core: gliner's model.
     """
 
     def __init__(self, core: Any) -> None:
-        super().__init__(without_packing(core))
+        super().__init__()
         self._head = core.span_rep_layer.span_rep_layer
+        self._labels = core.prompt_rep_layer
         self._width = core.config.max_width
-        self._recurrent = hasattr(core, "rnn")
 
     @staticmethod
     def can_run(core: Any) -> bool:
@@ -69,6 +74,44 @@ class MarkerGraph(Graph):
             and type(layer.span_rep_layer) is SpanMarkerV0
             and isinstance(layer.context_encoder, IdentityContextEncoder)
         )
+
+    def project_words(self, words: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the parts that words have in a span that begins, and in one that ends, with them."""
+        head = self._head
+        first = head.out_project[0]
+        size = first.in_features // 2  # a constant, so that an export has the two halves as weights
+        starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
+        ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
+        ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans beyond the row's end: decoding skips them
+        return starts, ends
+
+    def project_labels(self, vectors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Return the factor and the addend of each label, for vectors of (label) or (row, label)."""
+        second = self._head.out_project[-1]
+        vectors = self._labels(vectors)
+        return (vectors @ second.weight).transpose(-1, -2), vectors @ second.bias
+
+    def score(self, words: tuple[torch.Tensor, ...], labels: tuple[torch.Tensor, ...]) -> torch.Tensor:
+        """Return scores of (row, first word, width, label)."""
+        (starts, ends), (factors, addends) = words, labels
+        count = starts.shape[1]
+        by_width = [(starts + ends[:, width : width + count]).relu() @ factors for width in range(self._width)]
+        scores: torch.Tensor = torch.stack(by_width, dim=2) + addends[..., None, None, :]
+        return scores
+
+
+class MarkerGraph(Graph):
+    """A uni-encoder with a `MarkerHead`."""
+
+    def __init__(self, core: Any) -> None:
+        super().__init__(without_packing(core))
+        self._head = MarkerHead(core)
+        self._recurrent = hasattr(core, "rnn")
+
+    @staticmethod
+    def can_run(core: Any) -> bool:
+        """Return whether `core` scores spans by their markers."""
+        return MarkerHead.can_run(core)
 
     def forward(self, *tensors: torch.Tensor, **hints: Any) -> torch.Tensor:
         """Run the model."""
@@ -84,18 +127,7 @@ class MarkerGraph(Graph):
 
     def _score_spans(self, words: torch.Tensor, prompts: torch.Tensor) -> torch.Tensor:
         """Return scores of (row, first word, width, label) from the vectors of words and of labels' markers."""
-        head = self._head
-        first, second = head.out_project[0], head.out_project[-1]
-        size = first.in_features // 2  # a constant, so that an export has the two halves as weights
-        starts = functional.linear(head.project_start(words).relu(), first.weight[:, :size], first.bias)
-        ends = functional.linear(head.project_end(words).relu(), first.weight[:, size:])
-        ends = functional.pad(ends, (0, 0, 0, self._width - 1))  # spans beyond the row's end: decoding skips them
-        prompts = self.core.prompt_rep_layer(prompts)
-        labels = (prompts @ second.weight).transpose(1, 2)
-        count = starts.shape[1]
-        by_width = [(starts + ends[:, width : width + count]).relu() @ labels for width in range(self._width)]
-        scores: torch.Tensor = torch.stack(by_width, dim=2) + (prompts @ second.bias)[:, None, None, :]
-        return scores
+        return self._head.score(self._head.project_words(words), self._head.project_labels(prompts))
 
 
 class PaddedBiLSTM(torch.nn.Module):

@@ -20,17 +20,19 @@ from typing import Any
 import torch
 from gliner import GLiNER
 from gliner.config import GLiNERConfig
-from gliner.model import UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
+from gliner.model import BiEncoderSpanGLiNER, BiEncoderTokenGLiNER, UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
 from transformers import AutoTokenizer
 
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import configs, safetensors
 from worker.model.sources.checksums import hash_file
-from worker.model.sources.folders import CALIBRATION, CONFIG, SIZES, TOKENIZER, WEIGHTS, read_small_file
+from worker.model.sources.folders import CALIBRATION, CONFIG, LABELS, SIZES, TOKENIZER, WEIGHTS, read_small_file
 
 SPARE_WEIGHTS = 32_000_000
 """Weights that a model may have beyond twice those in its file: unused poolers, tables of positions."""
 SPARE_TOKENS = 4_096
+BI_ENCODERS = (BiEncoderSpanGLiNER, BiEncoderTokenGLiNER)
+ARCHITECTURES = (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER, *BI_ENCODERS)
 
 
 def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = None) -> Any:
@@ -58,11 +60,11 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
         with _force_offline(), wrap_library_errors(folder):
             _refuse_oversized(folder, copy, shapes)
             model = GLiNER.from_pretrained(str(copy), local_files_only=True, map_location=device)
-    if type(model) not in (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER):
+    if type(model) not in ARCHITECTURES:
         name = type(model).__name__
         raise ModelBrokenError(f"{folder}: architecture {name} is not supported; use a uni-encoder.")
     aliases = safetensors.read_aliases(folder / WEIGHTS)
-    missing = _missing_weights(model.model.state_dict(), shapes.keys() | aliases)
+    missing = _missing_weights(model.model.state_dict(), shapes.keys() | aliases, isinstance(model, BI_ENCODERS))
     if missing:
         raise ModelBrokenError(f"{folder}: {len(missing)} weights are not in the file, such as {missing[0]}.")
     expected = (files or {}).get(WEIGHTS)
@@ -98,8 +100,8 @@ def _copy_files(folder: Path, copy: Path, files: Mapping[str, str]) -> None:
         content = read_small_file(path)
         if files and hashlib.sha256(content).hexdigest() != files.get(name):
             raise _changed_error(path)
-        with (copy / name).open("wb") as file:
-            file.write(content)
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_bytes(content)
     if not (folder / WEIGHTS).is_file() or not (copy / CONFIG).is_file():
         raise ModelBrokenError(f"{folder}: {CONFIG} or {WEIGHTS} is missing.")
     (copy / WEIGHTS).symlink_to((folder / WEIGHTS).resolve())
@@ -110,15 +112,22 @@ def _remove_paths(copy: Path) -> None:
     """Remove references to other files on this machine from a copy's configurations."""
     config = configs.load_json(copy / CONFIG)
     # gliner looks for adapters in the folder `model_name`, whatever that is on this machine.
-    _rewrite_json(copy / CONFIG, {"model_name": str(copy)})
-    if (copy / TOKENIZER).is_file():
-        paths = [name for name in configs.load_json(copy / TOKENIZER) if name.endswith("_file")]
+    names = [name for name in ("model_name", "labels_encoder") if config.get(name)]
+    _rewrite_json(copy / CONFIG, dict.fromkeys(("model_name", *names), str(copy)))
+    for tokenizer in (copy / TOKENIZER, copy / LABELS / TOKENIZER):
+        paths = _file_references(tokenizer)
         if paths:
-            _rewrite_json(copy / TOKENIZER, {}, paths)
+            _rewrite_json(tokenizer, {}, paths)
     if (copy / "config.json").is_file() and "model_type" not in configs.load_json(copy / "config.json"):
         (copy / "config.json").unlink()  # transformers would guess its type from the folder's name
     if not isinstance(config.get("encoder_config"), dict) or not (copy / TOKENIZER).is_file():
         raise ModelBrokenError(f"{copy}: encoder_config or {TOKENIZER} is missing.")
+
+
+def _file_references(tokenizer: Path) -> list[str]:
+    if not tokenizer.is_file():
+        return []
+    return [name for name in configs.load_json(tokenizer) if name.endswith("_file")]
 
 
 def _rewrite_json(path: Path, changes: Mapping[str, Any], without: list[str] | None = None) -> None:
@@ -175,8 +184,13 @@ def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, safetensors
     """Build the model without memory for its weights, and compare its size with the file's."""
     content = json.loads((copy / CONFIG).read_bytes())
     content.pop("model_type", None)
-    config = GLiNERConfig(**content)
-    kind = UniEncoderTokenGLiNER if config.span_mode == "token_level" else UniEncoderSpanGLiNER
+    tokens = content.get("span_mode") == "token_level"
+    if content.get("labels_encoder"):
+        kind: Any = BiEncoderTokenGLiNER if tokens else BiEncoderSpanGLiNER
+        config = kind.config_class(**content)
+    else:
+        kind = UniEncoderTokenGLiNER if tokens else UniEncoderSpanGLiNER
+        config = GLiNERConfig(**content)
     with torch.device("meta"):
         core = kind.model_class(config, False)
     described = sum(tensor.numel() for tensor in chain(core.parameters(), core.buffers()))
@@ -185,21 +199,25 @@ def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, safetensors
         raise ModelBrokenError(
             f"{folder / CONFIG}: describes a model of {described:,} weights, but {WEIGHTS} holds {stored:,}."
         )
-    # B615 wants a revision; this is a local folder, and the hub's client is offline.
-    tokenizer = AutoTokenizer.from_pretrained(str(copy), local_files_only=True, trust_remote_code=False)  # nosec B615
-    tokens, rows = len(tokenizer), max((shape[0] for shape in shapes.values() if len(shape) == 2), default=0)
-    if tokens > rows + SPARE_TOKENS:
-        raise ModelBrokenError(
-            f"{folder}: the tokenizer has {tokens:,} tokens, but no table in {WEIGHTS} has as many."
-        )
+    rows = max((shape[0] for shape in shapes.values() if len(shape) == 2), default=0)
+    for path in (copy, copy / LABELS) if content.get("labels_encoder") else (copy,):
+        # B615 wants a revision; this is a local folder, and the hub's client is offline.
+        tokenizer = AutoTokenizer.from_pretrained(str(path), local_files_only=True, trust_remote_code=False)  # nosec B615
+        if len(tokenizer) > rows + SPARE_TOKENS:
+            raise ModelBrokenError(
+                f"{folder}: a tokenizer has {len(tokenizer):,} tokens, but no table in {WEIGHTS} has as many."
+            )
 
 
-def _missing_weights(state: Mapping[str, torch.Tensor], names: Set[str]) -> list[str]:
+def _missing_weights(state: Mapping[str, torch.Tensor], names: Set[str], bi_encoder: bool = False) -> list[str]:
     """Return the weights that gliner silently left at random values: in the model, but not in its file."""
     shared = {state[name].data_ptr() for name in names if name in state}
     return sorted(
         name
         for name, value in state.items()
-        # BERT's pooler is built, but GLiNER never runs it; tied weights are stored once.
-        if name not in names and ".pooler." not in name and value.data_ptr() not in shared
+        # GLiNER never runs BERT's pooler, which is built, nor a bi-encoder's LSTM; tied weights are stored once.
+        if name not in names
+        and ".pooler." not in name
+        and not (bi_encoder and name.startswith("rnn."))
+        and value.data_ptr() not in shared
     )

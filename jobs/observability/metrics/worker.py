@@ -88,6 +88,13 @@ class _MicrobatchMetrics:
             ["kind"],
             start=("real", "padded"),
         )
+        self.label_vectors = create.counter(
+            "gleaner_label_vectors_total",
+            "Labels that a bi-encoder needed for its micro-batches, by where their vectors came from: computed, or "
+            "reused. Many computed while jobs ask for the same labels: there are more labels than the cache holds.",
+            ["source"],
+            start=("computed", "reused"),
+        )
         self.budget = create.gauge("gleaner_microbatch_budget_tokens", "Maximum padded tokens of a micro-batch.")
         self.oom = create.counter(
             "gleaner_oom_total",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ import torch
 from gliner import GLiNER
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from jobs.schema import Document, Labels, Options
 from jobs.tasks import Tasks
@@ -28,6 +30,7 @@ from tests.support.scripts import SCRIPTS
 from tests.support.texts import FILLER
 from worker.model import gliner_loader
 from worker.model.collate import collate_windows
+from worker.model.decode import read_rows
 from worker.model.engine import EngineOptions, GlinerEngine, load_model
 from worker.model.errors import ModelBrokenError
 from worker.model.loading import load_gliner
@@ -37,7 +40,7 @@ from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import CachedChoice, RuntimeName, Selection
 from worker.model.sources.resolve import Resolved, resolve_model
 from worker.model.tokenizer import FastTokenizer
-from worker.protocols import Engine, ShardRef
+from worker.protocols import Engine, ShardRef, Window
 from worker.text.windows import JobContext, cut_document
 
 TOLERANCE = 1e-3
@@ -105,6 +108,12 @@ def engines(source: Resolved, folder: Path) -> dict[str, Engine]:
         name: GlinerEngine(Selection(runtime, CachedChoice(Candidate(name, "fp32"), described)), "cpu")
         for name, runtime in runtimes.items()
     }
+
+
+def score(engine: Engine, windows: Sequence[Window], tagged: bool) -> list[NDArray[Any]]:
+    """Return all scores of each window, in a micro-batch of all of them."""
+    parts = engine.forward(engine.collate(windows))
+    return read_rows(windows, parts, partial(parity.row_scores, tagged=tagged))
 
 
 def readable(engine: Engine, text: str) -> bool:
@@ -206,7 +215,7 @@ def test_company_changes_nothing(
             ).windows[0]
             for i, (parts, labels) in enumerate(documents)
         ]
-        together = parity.row_scores(windows, engine.forward(engine.collate(windows)), tagged)
+        together = score(engine, windows, tagged)
         for window, beside in zip(windows, together, strict=True):
-            [alone] = parity.row_scores([window], engine.forward(engine.collate([window])), tagged)
+            [alone] = score(engine, [window], tagged)
             assert np.abs(alone - beside).max() < 1e-4, engine.spec.runtime

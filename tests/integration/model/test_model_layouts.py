@@ -222,7 +222,7 @@ def _other(folder: Path, config: dict[str, Any], *files: str) -> Path:
 def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """By the configuration alone: GLiNER2, GLiClass, a plain encoder, bi-encoders, relations, decoders."""
+    """By the configuration alone: GLiNER2, GLiClass, a plain encoder, relations, decoders."""
     models = tmp_path / "made"
     models.mkdir()
     cases: dict[str, tuple[Path, str]] = {
@@ -236,7 +236,6 @@ def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
         "lora": (_other(models / "e", {}, "adapter_config.json"), "adapter"),
     }
     for architecture, kind in (
-        ("BiEncoderSpan", "bi-encoder"),
         ("UniEncoderSpanRelex", "relations"),
         ("UniEncoderTokenDecoder", "generates labels"),
     ):

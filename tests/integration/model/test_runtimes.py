@@ -109,7 +109,7 @@ from worker.model.sources.resolve import resolve_model
 options = EngineOptions("cpu", "fp32", sys.argv[2], Path(sys.argv[3]))
 engine = load_model(resolve_model(sys.argv[1], None, Path("unused")), options)
 row = engine._make_window(256)
-before = engine.forward(engine.collate([row] * 2))["logits"]
+before = engine.forward(engine.collate([row] * 2))[0].scores["logits"]
 large = engine.collate([row] * 200)
 used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
 hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -120,7 +120,7 @@ except OutOfMemory:
     print("full")
 resource.setrlimit(resource.RLIMIT_AS, (hard, hard))
 engine.release_memory()
-print(abs(engine.forward(engine.collate([row] * 2))["logits"] - before).max() < 1e-4)
+print(abs(engine.forward(engine.collate([row] * 2))[0].scores["logits"] - before).max() < 1e-4)
 """
 
 
@@ -139,14 +139,14 @@ def test_small_passes_run_beside_those_of_all_lanes(shipped: Resolved, cache: Pa
     """On a compiled graph that is theirs, with the scores that they have alone, and so have the others."""
     engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
     large, small = (engine.collate([engine._make_window(words)]) for words in (256, 20))
-    expected = [engine.forward(batch)["logits"] for batch in (large, small)]
+    expected = [engine.forward(batch)[0].scores["logits"] for batch in (large, small)]
     assert small.arrays["input_ids"].size <= engine.express_tokens < large.arrays["input_ids"].size
 
     batches = [*[large] * engine.lanes, small]
     with ThreadPoolExecutor(len(batches)) as pool:
         for _ in range(10):
             for batch, scored in zip(batches, pool.map(engine.forward, batches), strict=True):
-                np.testing.assert_allclose(scored["logits"], expected[batch is small], atol=1e-4)
+                np.testing.assert_allclose(scored[0].scores["logits"], expected[batch is small], atol=1e-4)
 
 
 def test_lanes_leave_the_cores_to_short_passes_and_to_python(shipped: Resolved, cache: Path) -> None:

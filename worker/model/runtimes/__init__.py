@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from worker.model.collate import Arrays
-from worker.model.decode import Scores
+from worker.model.decode import RowScores, Scores
+from worker.protocols import LabelCounts, Window
 
 EXPORT_RUNTIMES = ("onnx", "openvino")
 """Runtimes that need only the exported graph."""
 
 
-class Runtime(ABC):
-    """Runs a forward pass.
+class WindowRuntime(ABC):
+    """Runs windows to scores.
 
     Attributes:
         lanes: passes that may run at once, called from one thread each, without waiting for each other.
@@ -24,9 +26,13 @@ class Runtime(ABC):
     lanes = 1
     express_tokens = 0
 
+    def prepare_labels(self, windows: Sequence[Window], on_step: Callable[[], None]) -> LabelCounts:
+        """Compute vectors of labels, as `worker.protocols.Engine.prepare_labels`; most models have none."""
+        return LabelCounts()
+
     @abstractmethod
-    def run(self, arrays: Arrays) -> Scores:
-        """Return the scores of a micro-batch.
+    def run_windows(self, windows: Sequence[Window], arrays: Arrays) -> list[RowScores]:
+        """Return the scores of a micro-batch, which was collated to `arrays`, for all of its rows.
 
         Raises:
             OutOfMemory: the batch did not fit.
@@ -35,6 +41,18 @@ class Runtime(ABC):
 
     def release_memory(self) -> None:  # noqa: B027  # most have none
         """Give cached device memory back."""
+
+
+class Runtime(WindowRuntime):
+    """Runs a forward pass that reads nothing but arrays."""
+
+    @abstractmethod
+    def run(self, arrays: Arrays) -> Scores:
+        """Return the scores of a micro-batch; errors are those of `run_windows`."""
+
+    def run_windows(self, windows: Sequence[Window], arrays: Arrays) -> list[RowScores]:
+        """Return the scores of all rows in one."""
+        return [RowScores(range(len(windows)), self.run(arrays))]
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
@@ -31,23 +33,29 @@ class TorchRuntime(Runtime):
             "token_lengths": arrays["attention_mask"].sum(axis=1).tolist(),
             "word_lengths": arrays["text_lengths"][:, 0].tolist(),
         }
-        with translate_device_errors(), torch.inference_mode(), self._autocast():
-            logits = self._graph(*(self._copy_to_device(arrays, name) for name in self._graph.inputs), **hints)
+        with translate_device_errors(), torch.inference_mode(), autocast(self._device, self._dtype):
+            logits = self._graph(
+                *(copy_to_device(arrays[name], self._device) for name in self._graph.inputs), **hints
+            )
             return {"logits": logits.float().cpu().numpy()}
-
-    def _copy_to_device(self, arrays: Arrays, name: str) -> torch.Tensor:
-        tensor = torch.from_numpy(arrays[name])
-        return tensor if self._device == "cpu" else tensor.pin_memory().to(self._device, non_blocking=True)
-
-    def _autocast(self) -> contextlib.AbstractContextManager[None]:
-        if self._dtype is torch.float32:
-            return contextlib.nullcontext()
-        return torch.autocast(self._device, dtype=self._dtype)
 
     def release_memory(self) -> None:
         """Give cached device memory back."""
         if self._device == "cuda":
             torch.cuda.empty_cache()
+
+
+def copy_to_device(array: NDArray[Any], device: str) -> torch.Tensor:
+    """Return the array on the device; the copy may still be under way."""
+    tensor = torch.from_numpy(array)
+    return tensor if device == "cpu" else tensor.pin_memory().to(device, non_blocking=True)
+
+
+def autocast(device: str, dtype: torch.dtype) -> contextlib.AbstractContextManager[None]:
+    """Return a context in which matrices are multiplied in this precision."""
+    if dtype is torch.float32:
+        return contextlib.nullcontext()
+    return torch.autocast(device, dtype=dtype)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from typing import Literal
 from pydantic import TypeAdapter
 
 from worker.model.description import ModelDescription
-from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
+from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, WindowRuntime, load_exported
 from worker.model.sources.checksums import is_intact
 from worker.model.sources.resolve import Resolved
 from worker.model.splitters import Splitter
@@ -67,7 +67,7 @@ class CachedChoice:
 class Selection:
     """A loaded runtime, and the choice that it is from."""
 
-    runtime: Runtime
+    runtime: WindowRuntime
     choice: CachedChoice
 
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,16 @@ import torch
 from numpy.typing import NDArray
 
 from worker.model import gliner_loader
+from worker.model.bi_encoder import BiEncoderGraph
 from worker.model.collate import collate_windows
+from worker.model.decode import read_rows
 from worker.model.errors import ModelBrokenError
+from worker.model.graph import LABEL_INPUTS
 from worker.model.loading import wrap_library_errors
-from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, Runtime, load_exported
+from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, WindowRuntime, load_exported
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
+from worker.model.runtimes.torch_bi_encoder import TorchBiEncoder
 from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import (
     CachedChoice,
@@ -40,7 +45,7 @@ from worker.model.selection.choice_cache import (
 from worker.model.selection.onnx_export import ExportError
 from worker.model.selection.parity import Trial
 from worker.model.sources.resolve import Resolved
-from worker.model.tokenizer import FastTokenizer
+from worker.model.tokenizer import FastTokenizer, LabelTokenizer
 from worker.protocols import Window
 
 MAX_SLOWDOWN = 3.0
@@ -122,7 +127,8 @@ class Selector:
             reference, self._layout = gliner_loader.build_reference(loaded, request.max_row_tokens)
         self._reference = TorchRuntime(reference, request.device, torch.float32)
         model = self._model
-        self._tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern)
+        self._tokenizer = FastTokenizer(model.spec, model.tokenizer_json, model.word_pattern, model.labels)
+        self._labels = LabelTokenizer(model.labels) if model.labels else None
         self._request = request
         self._folder = folder
         self._timing_batches = parity.build_timing_batches(self._tokenizer)
@@ -156,7 +162,7 @@ class Selector:
     def _check_padding(self, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
         """Refuse a model whose scores depend on padding; return the library's scores of each row alone."""
         expected = [[self._score_alone(window) for window in windows] for windows in batches]
-        scores = self._score_batches(TorchRuntime(self._graph, self._request.device, torch.float32), batches)
+        scores = self._score_batches(self._build_runtime(Candidate("torch", "fp32")), batches)
         if refused := parity.describe_disagreement(expected, scores, "fp32"):
             raise ModelBrokenError(
                 f"the model scores a text differently next to a longer text than alone ({refused}): it reads "
@@ -167,7 +173,11 @@ class Selector:
         return expected
 
     def _score_alone(self, window: Window) -> NDArray[Any]:
-        scores = self._reference.run(collate_windows([window], self._layout, exact=True))
+        arrays = collate_windows([window], self._layout, exact=True)
+        if self._labels is not None:
+            ids_and_mask = self._labels.pad(self._labels.encode(window.prompts))
+            arrays = {**arrays, **dict(zip(LABEL_INPUTS, ids_and_mask, strict=True))}
+        scores = self._reference.run(arrays)
         return parity.row_scores([window], scores, self._model.tagged)[0]
 
     def _select_fastest(self, candidates: Sequence[Candidate]) -> Selection:
@@ -191,17 +201,17 @@ class Selector:
             write_choice(self._folder, self._request, best.choice)
         return best
 
-    def _is_faster(self, challenger: Runtime, best: Runtime) -> bool:
+    def _is_faster(self, challenger: WindowRuntime, best: WindowRuntime) -> bool:
         """Return whether the challenger's shortest time is less than the best's; they take turns."""
         times = [(self._time_runtime(challenger)[1], self._time_runtime(best)[1]) for _ in range(TURNS)]
         return min(mine for mine, _ in times) < min(its for _, its in times)
 
-    def _select(self, candidate: Candidate, runtime: Runtime) -> Selection:
+    def _select(self, candidate: Candidate, runtime: WindowRuntime) -> Selection:
         return Selection(runtime, CachedChoice(candidate, self._model))
 
     def _try_candidate(
         self, candidate: Candidate, expected: Sequence[parity.Rows], fastest_s: float
-    ) -> tuple[Runtime | None, Trial]:
+    ) -> tuple[WindowRuntime | None, Trial]:
         trial = Trial(candidate.runtime, candidate.precision)
         try:
             runtime = self._build_runtime(candidate)
@@ -216,7 +226,7 @@ class Selector:
             return None, replace(trial, refused=f"{type(error).__name__}: {str(error)[:300]}")
         return runtime, replace(trial, seconds=round(seconds, 3))
 
-    def _time_runtime(self, runtime: Runtime) -> tuple[list[parity.Rows], float]:
+    def _time_runtime(self, runtime: WindowRuntime) -> tuple[list[parity.Rows], float]:
         """Return its scores of the timing batches, and the seconds per reading with all lanes busy."""
         start = time.perf_counter()
         with ThreadPoolExecutor(runtime.lanes) as pool:
@@ -226,14 +236,16 @@ class Selector:
             scores = [future.result() for future in futures]
         return scores[0], (time.perf_counter() - start) / runtime.lanes
 
-    def _score_batches(self, runtime: Runtime, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
-        outputs = (runtime.run(collate_windows(windows, self._model.layout)) for windows in batches)
-        return [
-            parity.row_scores(windows, scores, self._model.tagged)
-            for windows, scores in zip(batches, outputs, strict=True)
-        ]
+    def _score_batches(self, runtime: WindowRuntime, batches: Sequence[Sequence[Window]]) -> list[parity.Rows]:
+        scores = []
+        for windows in batches:
+            parts = runtime.run_windows(windows, collate_windows(windows, self._model.layout))
+            scores.append(read_rows(windows, parts, partial(parity.row_scores, tagged=self._model.tagged)))
+        return scores
 
-    def _build_runtime(self, candidate: Candidate) -> Runtime:
+    def _build_runtime(self, candidate: Candidate) -> WindowRuntime:
+        if isinstance(self._graph, BiEncoderGraph):
+            return self._build_bi_encoder(self._graph, candidate)
         if candidate.runtime == "torch":
             return TorchRuntime(self._graph, self._request.device, DTYPES[candidate.precision])
         if candidate.runtime == "cudagraphs":
@@ -244,7 +256,12 @@ class Selector:
         path = onnx_export.export_graph(self._graph, example, self._folder)
         return load_exported(candidate, path, self._request.threads)
 
-    def _build_cudagraphs(self, dtype: torch.dtype) -> Runtime:
+    def _build_bi_encoder(self, graph: BiEncoderGraph, candidate: Candidate) -> WindowRuntime:
+        if candidate.runtime != "torch" or self._labels is None:
+            raise ValueError("bi-encoders run on torch only")
+        return TorchBiEncoder(graph, self._labels, self._request.device, DTYPES[candidate.precision])
+
+    def _build_cudagraphs(self, dtype: torch.dtype) -> WindowRuntime:
         from worker.model.runtimes.cudagraphs import CudaGraphsRuntime
         from worker.model.static_graph import StaticGraph
 

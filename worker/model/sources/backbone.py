@@ -21,7 +21,7 @@ from worker.model.sources.folders import CALIBRATION, CONFIG, SIZES, TOKENIZER, 
 
 log = logging.getLogger(__name__)
 
-FILES = tuple(name for name in SIZES if name not in (CONFIG, WEIGHTS, CALIBRATION))
+FILES = tuple(name for name in SIZES if "/" not in name and name not in (CONFIG, WEIGHTS, CALIBRATION))
 """A tokenizer in any of its formats and the encoder's configuration; never its weights, which the model has."""
 _HUB_ID = re.compile(r"([\w-][\w.-]*/)?[\w-][\w.-]*")
 
@@ -91,7 +91,7 @@ def assemble_folder(folder: Path, backbone: Path | None, weights: Path, whole: P
 
 def _is_whole(whole: Path, config: str) -> bool:
     """Return whether a folder has this configuration, and no broken links."""
-    if not whole.is_dir() or not all(path.exists() for path in whole.iterdir()):
+    if not whole.is_dir() or not all(path.exists() for path in whole.rglob("*")):
         return False
     return (whole / CONFIG).is_file() and (whole / CONFIG).read_text(encoding="utf-8") == config
 
@@ -116,5 +116,6 @@ def _link_files(folders: Sequence[Path], weights: Path, target: Path) -> None:
     for name in SIZES:
         path = next((folder / name for folder in folders if (folder / name).is_file()), None)
         if path and name not in (CONFIG, WEIGHTS):
+            (target / name).parent.mkdir(exist_ok=True)
             (target / name).symlink_to(path.resolve())
     (target / WEIGHTS).symlink_to(weights.resolve())

@@ -53,12 +53,16 @@ def _fetch_files(source: str, partial: Path, select: Select) -> None:
             f"{source}: needs `pip install 'gleaner-ner[{EXTRAS[urlsplit(source).scheme]}]'`."
         ) from error
     try:
-        sizes = _list_sizes(source, path, filesystem.ls(path, detail=True))
+        entries = filesystem.ls(path, detail=True)
+        if any(str(entry["name"]).rstrip("/").endswith(f"/{folders.LABELS}") for entry in entries):
+            entries = [*entries, *filesystem.ls(f"{path}/{folders.LABELS}", detail=True)]
+        sizes = _list_sizes(source, path, entries)
 
         def fetch_file(name: str) -> Path:
             target = partial / name
             if not target.is_file():
                 folders.refuse_large(source, name, sizes[name])
+                target.parent.mkdir(exist_ok=True)
                 filesystem.get_file(f"{path}/{name}", str(target))
                 if target.stat().st_size != sizes[name]:
                     raise ModelBrokenError(f"{source}: {name} changed while it was fetched; restart the worker.")
@@ -75,7 +79,7 @@ def _fetch_files(source: str, partial: Path, select: Select) -> None:
 
 
 def _list_sizes(source: str, path: str, entries: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-    """Return the sizes in bytes of the files in an object store's folder, by name; subfolders are ignored."""
+    """Return the sizes in bytes of the files in an object store's folder, by path; folders are ignored."""
     names = {str(entry["name"]).removeprefix(path).removeprefix("/"): entry for entry in entries}
     names.pop("", None)  # the folder itself, which some tools write as an object
     if not names:

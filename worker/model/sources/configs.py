@@ -14,7 +14,7 @@ import orjson
 
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import tokenizers
-from worker.model.sources.folders import CONFIG, TOKENIZER, read_small_file
+from worker.model.sources.folders import CONFIG, LABELS, TOKENIZER, read_small_file
 
 MAX_VALUES = 200_000
 """Values of a configuration. DeBERTa's tokenizer_config.json has some hundred, one with 6,000 added tokens
@@ -59,8 +59,6 @@ REFUSED = frozenset(
 )  # fmt: skip
 """Keys that name code, or a loader that brings code with it. Null, false and empty are harmless."""
 OTHER_PARTS: Mapping[str, str] = {
-    "labels_encoder": "a bi-encoder",
-    "labels_encoder_config": "a bi-encoder",
     "labels_decoder": "a GLiNER that generates labels",
     "labels_decoder_config": "a GLiNER that generates labels",
     "decoder_config": "a GLiNER with a decoder",
@@ -69,7 +67,6 @@ OTHER_PARTS: Mapping[str, str] = {
 }
 """Keys that occur only in unsupported architectures."""
 OTHER_TYPES: Mapping[str, str] = {
-    "bi_encoder": "a bi-encoder",
     "relex": "a GLiNER for relations",
     "decoder": "a GLiNER that generates labels",
     "streaming": "a GLiNER for streams",
@@ -83,7 +80,7 @@ OTHER_LIBRARIES: Mapping[str, str] = {
     "gliformer": "a GLiFormer model",
 }
 """Prefixes of `model_type` in config.json of models of related libraries."""
-_SUGGESTION = "Gleaner runs GLiNER's uni-encoders, such as urchade/gliner_medium-v2.1."
+_SUGGESTION = "Gleaner runs GLiNER's uni-encoders and bi-encoders, such as urchade/gliner_medium-v2.1."
 
 
 def check_configs(folder: Path, bare: bool = False) -> None:
@@ -93,6 +90,12 @@ def check_configs(folder: Path, bare: bool = False) -> None:
         ModelBrokenError: a file is not JSON, names code, refers elsewhere, or could exhaust the machine.
     """
     _check_model(folder, bare)
+    _check_tokenizer(folder)
+    if (folder / LABELS).is_dir():
+        _check_tokenizer(folder / LABELS)
+
+
+def _check_tokenizer(folder: Path) -> None:
     for name in ("config.json", TOKENIZER, "special_tokens_map.json"):
         if (folder / name).is_file():
             content = load_json(folder / name, MAX_VALUES)
@@ -192,11 +195,28 @@ def _check_model(folder: Path, bare: bool) -> None:
         _check_type(path, "encoder_config", encoder, MODEL_TYPES)
     if content.get("span_encoder_config") is not None:
         _check_type(path, "span_encoder_config", content["span_encoder_config"], SPAN_ENCODERS)
+    if content.get("labels_encoder") is not None:
+        _check_label_encoder(folder, content)
     splitter = content.get("words_splitter_type", "whitespace")
     if not isinstance(splitter, str) or splitter not in SPLITTERS:
         raise ModelBrokenError(
             f"{path}: words_splitter_type {str(splitter)[:60]!r} is not supported. Set it to "
             "whitespace there, or to char for Chinese, Japanese, Thai and other scripts without blanks."
+        )
+
+
+def _check_label_encoder(folder: Path, content: Mapping[str, Any]) -> None:
+    """Check the label encoder of a bi-encoder; its configuration and tokenizer must be in the model's folder."""
+    encoder = f"its label encoder, {str(content['labels_encoder'])[:100]}"
+    if content.get("labels_encoder_config") is None:
+        raise ModelBrokenError(
+            f"{folder / CONFIG}: no labels_encoder_config. Put the content of the config.json of {encoder}, there."
+        )
+    _check_type(folder / CONFIG, "labels_encoder_config", content["labels_encoder_config"], MODEL_TYPES)
+    if not (folder / LABELS / TOKENIZER).is_file():
+        raise ModelBrokenError(
+            f"{folder}: no {LABELS}/{TOKENIZER}. Copy the tokenizer's files of {encoder}, into the folder {LABELS} "
+            "there."
         )
 
 

@@ -18,12 +18,10 @@ from worker.model.sources.weight_files import WEIGHTS as WEIGHTS
 CONFIG = "gliner_config.json"
 TOKENIZER = "tokenizer_config.json"
 CALIBRATION = "calibration.json"
+LABELS = "labels_tokenizer"
+"""Folder in a bi-encoder's folder with the tokenizer of its label encoder."""
 _MIB = 2**20
-SIZES: Mapping[str, int] = {
-    CONFIG: 4 * _MIB,
-    WEIGHTS: weight_files.MAX_BYTES,
-    CALIBRATION: _MIB,
-    "config.json": 4 * _MIB,
+_TOKENIZER_SIZES: Mapping[str, int] = {
     TOKENIZER: 16 * _MIB,
     "special_tokens_map.json": 4 * _MIB,
     "added_tokens.json": 4 * _MIB,
@@ -36,6 +34,14 @@ SIZES: Mapping[str, int] = {
     "sentencepiece.model": 16 * _MIB,
     "sentencepiece.bpe.model": 16 * _MIB,
     "tokenizer.model": 16 * _MIB,
+}
+SIZES: Mapping[str, int] = {
+    CONFIG: 4 * _MIB,
+    WEIGHTS: weight_files.MAX_BYTES,
+    CALIBRATION: _MIB,
+    "config.json": 4 * _MIB,
+    **_TOKENIZER_SIZES,
+    **{f"{LABELS}/{name}": size for name, size in _TOKENIZER_SIZES.items()},
 }
 """The files of a model, and the most bytes of each. mT5's tokenizer.json, a big one, has 17 MB."""
 SMALL = tuple(name for name in SIZES if name != WEIGHTS)

@@ -95,7 +95,9 @@ def test_positions_are_those_of_the_tables(
     tables: dict[str, torch.nn.Module], config: dict[str, Any], count: float
 ) -> None:
     """A table may be shorter than the configuration says; RoBERTa's begins after its padding token."""
-    assert gliner_loader._position_count(make_model(tables, **config)) == count
+    model = make_model(tables, **config)
+    encoder = model.model.token_rep_layer.bert_layer.model
+    assert gliner_loader._position_count(model.config.encoder_config, encoder) == count
 
 
 @pytest.mark.parametrize(

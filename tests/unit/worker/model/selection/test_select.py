@@ -17,7 +17,7 @@ from worker.model.collate import Arrays, Layout
 from worker.model.decode import Scores
 from worker.model.description import ModelDescription
 from worker.model.errors import ModelBrokenError
-from worker.model.runtimes import Candidate, Runtime
+from worker.model.runtimes import Candidate, Runtime, WindowRuntime
 from worker.model.selection import parity, select
 from worker.model.selection.choice_cache import RuntimeRequest, read_choice
 from worker.model.selection.select import CLOSE, Selector, allowed_candidates
@@ -66,7 +66,7 @@ class ScriptedSelector(Selector):
         wrong = WRONG if seconds == "wrong" else 0.0
         return [[np.array([0.5 + wrong])]], 1.0 if wrong else seconds
 
-    def _score_batches(self, runtime: Runtime, batches: Sequence[Any]) -> list[parity.Rows]:
+    def _score_batches(self, runtime: WindowRuntime, batches: Sequence[Any]) -> list[parity.Rows]:
         return []
 
     def select(self, *candidates: Candidate) -> Candidate:

@@ -34,3 +34,14 @@ def test_without_a_readable_question_there_is_nothing_to_read() -> None:
     tone = Classification(labels={"good": None})
     assert isinstance(UnpromptedTasks.encode(Tasks({" ": None}), ENGINE).group_passes(TEXT), DocumentError)
     assert isinstance(UnpromptedTasks.encode(Tasks({}, {}, {"tone": tone}), ENGINE).group_passes(TEXT), list)
+
+
+def test_a_label_that_the_model_cannot_read_completely_gets_a_warning() -> None:
+    """A label without tokens is not asked for; of a long one the beginning is."""
+    engine = FakeEngine(replace(ENGINE.spec, max_label_tokens=2))
+    prompts = UnpromptedTasks.encode(Tasks({"ok": None, " ": None, "a" * 13: None, "x": "b" * 13}), engine)
+    assert prompts.prompts == ("ok", "", "a" * 13, "b" * 13)
+    assert prompts.warnings == (
+        "Label 2: the model cannot read it, so it was ignored.",
+        "Label 3, 4: only the first 2 tokens were read.",
+    )
