@@ -97,8 +97,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningStack]:
     """Run a complete `gleaner up` whose model computes exactly as gliner itself does."""
-    exact = {"GLEANER_RUNTIME": "torch", "GLEANER_PRECISION": "fp32"}
-    with running_stack(tmp_path_factory.mktemp("stack") / "home", environment=exact) as stack:
+    with running_stack(tmp_path_factory.mktemp("stack") / "home") as stack:
         yield stack
 
 

@@ -193,6 +193,15 @@ def test_nothing_in_a_release_comes_from_a_third_party_s_package() -> None:
                 assert owner in ("actions", "aquasecurity", "sigstore"), step
 
 
+def test_locks_hold_names_and_hashes_alone() -> None:
+    """No index with a password in its URL, which uv would write: `make secrets` leaves these files out."""
+    line = re.compile(r"#.*|[\w.-]+(\[[\w,-]+\])?==\S+( ; [^\\]+)? \\|    --hash=sha256:[0-9a-f]{64}( \\)?")
+    locks = sorted((ROOT / "locks").glob("*.txt"))
+    assert locks
+    for path in locks:
+        assert [text for text in path.read_text().splitlines() if not line.fullmatch(text)] == [], path.name
+
+
 @pytest.mark.parametrize("name", BROKEN)
 def test_the_recorder_refuses_what_jenkins_refuses(name: str, recorded: dict[str, Any]) -> None:
     """An unknown section, a step outside of steps, an unknown step, broken syntax."""

@@ -82,7 +82,7 @@ class LeanEncoder(torch.nn.Module):
             if number == 0 and self._conv is not None:
                 output = self._conv(hidden_states, output, attention_mask)
             states.append(output)
-        return BaseModelOutput(last_hidden_state=states[-1], hidden_states=tuple(states))  # type: ignore[arg-type]
+        return BaseModelOutput(last_hidden_state=states[-1], hidden_states=tuple(states))
 
 
 class _Distances(torch.nn.Module):

@@ -84,7 +84,7 @@ def test_extract_from_stdin_to_stdout_with_a_failure(stack: RunningStack) -> Non
 def test_a_killed_extract_goes_on_without_doubles(stack: RunningStack, tmp_path: Path) -> None:
     """SIGKILL in the middle, the same command again: every document once, in order; then nothing more to do."""
     source, output = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
-    rows = [{"id": f"d{number}", "text": f"{TEXT} {number}"} for number in range(1500)]
+    rows = [{"id": f"d{number}", "text": f"{TEXT} {number}"} for number in range(768)]
     source.write_text("".join(json.dumps(row) + "\n" for row in rows))
     command = ["extract", str(source), "-l", "person", "-l", "city", "-o", str(output), *at(stack)]
     process = subprocess.Popen([*COMMAND, *command], env=command_environment(), stderr=subprocess.PIPE)
@@ -100,7 +100,7 @@ def test_a_killed_extract_goes_on_without_doubles(stack: RunningStack, tmp_path:
     assert "Resuming: " in ran.stderr
     assert [line["id"] for line in lines(output.read_text())] == [row["id"] for row in rows]
     assert jobs_before > 0
-    assert state.read_text().count('"job"') == 6
+    assert state.read_text().count('"job"') == 3
     again = gleaner(*command)
     assert (again.returncode, "already complete" in again.stderr) == (0, True)
 
@@ -215,14 +215,3 @@ def test_watch_says_how_it_ended(stack: RunningStack, client: Client) -> None:
     late = gleaner("watch", slow.id, "--timeout", "0.1", *at(stack))
     slow.cancel()
     assert (late.returncode, "still" in late.stderr) == (3, True)
-
-
-def test_demo() -> None:
-    """The demo shows highlighted entities and a summary, and leaves with 0."""
-    ran = gleaner("demo", limit_s=240)
-    assert "webhook    job.succeeded, signature verified" in ran.stdout
-
-    assert ran.returncode == 0, ran.stderr
-    assert "Maren Albers[person]" in ran.stdout
-    assert "documents  10 (0 failed)" in ran.stdout
-    assert "documents/s" in ran.stdout

@@ -58,8 +58,8 @@ def _metric(stack: RunningStack, name: str) -> float:
 
 
 def test_the_service_gives_the_librarys_own_answer(client: Client) -> None:
-    """300 texts of mixed length and label sets: same spans and labels, scores within 1e-3, whatever the company."""
-    rows = documents(300, 40, seed=3)
+    """150 texts of mixed length and label sets: same spans and labels, scores within 1e-3, whatever the company."""
+    rows = documents(150, 40, seed=3)
     library = GLiNER.from_pretrained(str(SHIPPED), local_files_only=True)
     job = client.submit(rows, ["person"])
     job.wait(timeout=FINISH_S)
@@ -84,9 +84,9 @@ def test_one_job_of_a_thousand_documents(client: Client) -> None:
     assert job.counts.succeeded == 1000
 
 
-def test_a_thousand_jobs_of_one_document_share_micro_batches(stack: RunningStack, client: Client) -> None:
+def test_many_jobs_of_one_document_share_micro_batches(stack: RunningStack, client: Client) -> None:
     """All finish, each with its own answer, and the model ran far fewer times than there were jobs."""
-    rows = documents(1000, 6, seed=5)
+    rows = documents(300, 6, seed=5)
     with (
         metric(stack, "gleaner_microbatch_windows_count") as passes,
         metric(stack, "gleaner_microbatch_jobs_sum") as jobs_in_passes,
@@ -94,7 +94,7 @@ def test_a_thousand_jobs_of_one_document_share_micro_batches(stack: RunningStack
         finished = _one_document_jobs(client, rows)
 
     assert finished == [row["id"] for row in rows]
-    assert passes[0] < 500
+    assert passes[0] < len(rows) / 2
     assert jobs_in_passes[0] / passes[0] > 2
 
 
