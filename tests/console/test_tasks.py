@@ -93,7 +93,7 @@ def service(browser: Browser) -> Iterator[Page]:
     """Return a tab on a service without keys whose model can do every task."""
     harness = ServiceHarness()
     try:
-        harness.worker(TEST_TASKS="all").wait_ready()
+        harness.worker().wait_ready()
         gateway = harness.gateway().wait_ready()
         context = browser.new_context(viewport={"width": 1280, "height": 850}, base_url=gateway.url)
         page = context.new_page()

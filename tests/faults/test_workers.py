@@ -9,11 +9,12 @@ from tests.conftest import Tool
 from tests.faults.conftest import Strike
 from tests.support.processes.harness import LEASE_S, wait_for
 from tests.support.processes.worker import SLOW
-from tests.support.record import Load, some_texts
+from tests.support.record import MIXED, Load, some_texts
 
 
 def test_sigkill(strike: Strike) -> None:
-    """SIGKILL of a worker under load: its shards come back, and nobody is convicted."""
+    """SIGKILL of a worker under load of all tasks: its shards come back, and nobody is convicted."""
+    strike.record.mix = MIXED
     with Load(strike.record) as load:
         for _ in strike.often(3, 50):
             load.wait(4)

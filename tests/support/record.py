@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import cycle
 from threading import Event, Lock, Thread
 from typing import Any, Self
 
@@ -22,27 +23,43 @@ from redis.exceptions import RedisError
 from jobs import naming
 from jobs.queue import celery_queues
 from jobs.schema import Document, Priority
-from jobs.tasks import Tasks
-from tests.support.engine import FakeEngine
+from jobs.tasks import Classification, RelationType, Tasks
+from tests.support.engine import ALL_TASKS, FakeEngine
 from tests.support.processes.harness import ServiceHarness
-from worker.protocols import ShardRef
+from worker.protocols import ShardRef, Spans
 from worker.text import windows
 from worker.text.merging import Findings, merge_windows
 
 MODEL = "gleaner-small"
 LABELS = {"person": None, "place": None, "product": None}
+MIXED = (
+    Tasks(LABELS),
+    Tasks(
+        LABELS, {"knows": RelationType(threshold=0.1), "lives in": RelationType(head=("person",), tail=("place",))}
+    ),
+    Tasks({}, {}, {"topic": Classification(labels={"sport": None, "politics": None})}),
+    Tasks(
+        {"person": "a human"}, {"knows": RelationType()}, {"tone": Classification(labels=LABELS, multi_label=True)}
+    ),
+)
+"""Every combination of tasks, for documents that each ask another one."""
 ACCEPT_S = 90.0
 WORDS = ("the", "and", "of", "with", "near", "under", "seldom", "Anna", "Berlin", "Delta", "Lima", "Otto", "Rio")
 
 
-def fault_free(texts: Sequence[str]) -> list[dict[str, Any]]:
-    """Compute the results that the service returns for these texts without faults; attempts left out."""
-    engine, owner, rows = FakeEngine(), ShardRef("job", 0), []
+def fault_free(texts: Sequence[str], mix: Sequence[Tasks] = (Tasks(LABELS),)) -> list[dict[str, Any]]:
+    """Compute the results that the service returns for these texts without faults; attempts left out.
+
+    Document n asks for tasks n of `mix`, and so on in turn.
+    """
+    engine, owner, rows = FakeEngine(ALL_TASKS), ShardRef("job", 0), []
     for index, text in enumerate(texts):
-        plan = windows.cut_document(
-            Document(index, str(index), text), windows.JobContext(owner, Tasks(LABELS)), engine
-        )
-        outcomes = [tuple(spans) for spans in engine.decode(plan.windows, plan.windows)]
+        context = windows.JobContext(owner, mix[index % len(mix)])
+        plan = windows.cut_document(Document(index, str(index), text), context, engine)
+        outcomes = [
+            spans if isinstance(spans, Spans) else tuple(spans)
+            for spans in engine.decode(plan.windows, plan.windows)
+        ]
         rows.append(merge_windows(plan, Findings.collect(plan, outcomes), 1).to_dict())
         del rows[-1]["attempts"]
     return orjson.loads(orjson.dumps(rows))
@@ -60,11 +77,16 @@ def some_texts(rng: random.Random, count: int, longest: int = 40) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An accepted job: its texts, and the indexes of documents that are meant to fail, with their codes."""
+    """An accepted job: its texts, and the indexes of documents that are meant to fail, with their codes.
+
+    Attributes:
+        mix: tasks of the documents, in turn.
+    """
 
     job: str
     texts: tuple[str, ...]
     fails: dict[int, str]
+    mix: Sequence[Tasks]
 
 
 @dataclass
@@ -97,7 +119,12 @@ class Verdict:
 
 
 class Record:
-    """Submits through the gateway and records the accepted jobs. Safe to share between threads."""
+    """Submits through the gateway and records the accepted jobs. Safe to share between threads.
+
+    Attributes:
+        options: further fields of every job.
+        mix: tasks of the documents, in turn; a single one is the job's.
+    """
 
     def __init__(self, harness: ServiceHarness, seed: int = 1) -> None:
         self.harness = harness
@@ -106,14 +133,13 @@ class Record:
         self.codes: dict[int, int] = {}
         self.given_up = False
         self.options: dict[str, object] = {}
+        self.mix: Sequence[Tasks] = (Tasks(LABELS),)
         self._lock = Lock()
 
     def submit(self, texts: Sequence[str], fails: dict[int, str] | None = None, **more: object) -> str:
         """Submit a job, repeating with one Idempotency-Key until it is accepted; return its id."""
         key, end = uuid.uuid4().hex, time.monotonic() + ACCEPT_S
-        body = orjson.dumps(
-            {"labels": LABELS, "documents": [{"text": text} for text in texts], **self.options, **more},
-        )
+        body = orjson.dumps({**_write_documents(texts, self.mix), **self.options, **more})
         while True:
             answer = self.post(body, key)
             if answer is not None and answer.status_code == 202:
@@ -134,7 +160,7 @@ class Record:
     def remember(self, job: str, texts: Sequence[str], fails: dict[int, str] | None = None) -> None:
         """Add a job that the service accepted."""
         with self._lock:
-            self.entries.append(Entry(job, tuple(texts), fails or {}))
+            self.entries.append(Entry(job, tuple(texts), fails or {}, self.mix))
 
     def post(self, body: bytes, key: str) -> httpx.Response | None:
         """Send the request once; return None where no response came."""
@@ -186,7 +212,7 @@ class Record:
             verdict.notes.append(f"{entry.job}: results {answer.status_code} {answer.text[:200]}")
             return
         rows = [orjson.loads(line) for line in answer.content.splitlines()]
-        expected = {row["index"]: row for row in fault_free(entry.texts)}
+        expected = {row["index"]: row for row in fault_free(entry.texts, entry.mix)}
         seen: dict[int, dict[str, Any]] = {}
         for row in rows:
             verdict.rerun += row.pop("attempts") > 1
@@ -220,6 +246,16 @@ class Record:
             sums = store.hmget("{gleaner}:sys", "open_chars", "reserve", "repairs")
             remaining |= dict(zip(("open_chars", "reserve", "repairs"), (int(x or 0) for x in sums), strict=True))
         verdict.leftovers += [f"{name}={value}" for name, value in remaining.items() if value]
+
+
+def _write_documents(texts: Sequence[str], mix: Sequence[Tasks]) -> dict[str, Any]:
+    """Return the documents and tasks of a job."""
+    fields = [{name: value for name, value in tasks.to_wire().items() if value} for tasks in mix]
+    if len(fields) == 1:
+        return {**fields[0], "documents": [{"text": text} for text in texts]}
+    return {
+        "documents": [{"text": text, **questions} for text, questions in zip(texts, cycle(fields), strict=False)]
+    }
 
 
 class Load:

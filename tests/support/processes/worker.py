@@ -20,7 +20,7 @@ from kombu.transport import virtual
 
 from jobs.ledger import store
 from jobs.queue import celery_queues
-from tests.support.engine import ALL_TASKS, SPEC, FakeEngine
+from tests.support.engine import ALL_TASKS, FakeEngine
 from worker.app import run
 from worker.protocols import Span, Window, Words
 from worker.settings import WorkerSettings
@@ -69,7 +69,7 @@ def load_fake(settings: WorkerSettings) -> FakeEngine:
     """Return the fake engine, or raise the error that a test set."""
     if reason := os.environ.get("TEST_LOAD_FAILS"):
         raise RuntimeError(reason)
-    engine = DeadlyEngine(ALL_TASKS if os.environ.get("TEST_TASKS") == "all" else SPEC)
+    engine = DeadlyEngine(ALL_TASKS)
     engine.pace_s = float(os.environ.get("TEST_PACE_S", engine.pace_s))
     engine.slow_s = float(os.environ.get("TEST_SLOW_S", engine.slow_s))
     return engine
