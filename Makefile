@@ -16,6 +16,9 @@ PACKAGES := alerts gateway gleaner jobs worker
 INSTALLED := .venv/.installed
 UNPACKED := .tools/.unpacked
 
+# Without its cache, which containers like to turn off, each of a thousand processes would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help setup tools demo up test fast lint style format types imports bandit secrets pytest unit coverage integration models faults security attacks fuzz shown ship chaos contract bigjob million soak alerts pictures gameday docs site screenshots bench bench-cluster \
   constraints locks clean
