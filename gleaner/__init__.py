@@ -11,7 +11,15 @@ Importing this package requires only httpx. `gleaner.cli` and `gleaner.localstac
 
 from gleaner.aio import AsyncClient, AsyncJob
 from gleaner.client import Client, Job
-from gleaner.client.calls import Document, Labels, SubmitOptions
+from gleaner.client.calls import (
+    ClassificationOptions,
+    Classifications,
+    Document,
+    Labels,
+    RelationOptions,
+    Relations,
+    SubmitOptions,
+)
 from gleaner.client.scheduling import MapProgress
 from gleaner.errors import (
     ApiError,
@@ -31,7 +39,20 @@ from gleaner.errors import (
     WaitTimeout,
     WebhookVerificationError,
 )
-from gleaner.models import Counts, DocumentError, Entity, Explanation, JobInfo, Limits, Model, Rate, Result, Usage
+from gleaner.models import (
+    ClassScore,
+    Counts,
+    DocumentError,
+    Entity,
+    Explanation,
+    JobInfo,
+    Limits,
+    Model,
+    Rate,
+    Relation,
+    Result,
+    Usage,
+)
 from gleaner.webhook_endpoints import AsyncWebhooks, DeliveryAttempt, WebhookDelivery, WebhookEndpoint, Webhooks
 from gleaner.webhooks import verify_webhook
 
@@ -42,6 +63,9 @@ __all__ = [
     "AsyncWebhooks",
     "AuthenticationError",
     "BadRequest",
+    "ClassScore",
+    "ClassificationOptions",
+    "Classifications",
     "Client",
     "Conflict",
     "Counts",
@@ -62,6 +86,9 @@ __all__ = [
     "PermissionDenied",
     "Rate",
     "RateLimited",
+    "Relation",
+    "RelationOptions",
+    "Relations",
     "Result",
     "ServerError",
     "SubmitOptions",

@@ -5,7 +5,7 @@ Unknown fields are ignored and missing ones get an empty value, so that an older
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
@@ -163,6 +163,29 @@ class Entity:
 
 
 @dataclass(frozen=True, slots=True)
+class Relation:
+    """A relation between two entities of a document, with its score in 0..1.
+
+    Attributes:
+        head: index into the result's `entities` of the entity that the relation starts at.
+        tail: the same of the entity that it leads to.
+    """
+
+    label: str
+    head: int
+    tail: int
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class ClassScore:
+    """A class of a classification and its score in 0..1."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class DocumentError:
     """Error of one document; `retryable` if the same text may succeed another time."""
 
@@ -185,6 +208,9 @@ class Result:
         error: set unless the document succeeded (cancelled and expired ones may have none).
         text: the document's text, if `return_text` was requested.
         redacted_text: the text without its entities, if `redact` was requested.
+        relations: between the entities; None unless `relations` were requested.
+        classifications: by name, the classes with their scores, best first; None unless `classifications` were
+            requested.
     """
 
     index: int
@@ -198,22 +224,45 @@ class Result:
     error: DocumentError | None = None
     text: str | None = None
     redacted_text: str | None = None
+    relations: tuple[Relation, ...] | None = None
+    classifications: Mapping[str, tuple[ClassScore, ...]] | None = None
 
     @property
     def ok(self) -> bool:
         """True if the document succeeded; it may have no entities."""
         return self.status == "succeeded"
 
+    def relation_entities(self) -> Iterator[tuple[Entity, Relation, Entity]]:
+        """Yield (head, relation, tail) of each relation; nothing if none were requested.
+
+        Examples:
+            >>> people = Entity(0, 3, "Ada", "person", 0.9), Entity(8, 15, "Babbage", "person", 0.8)
+            >>> result = Result(0, "a", "succeeded", people, relations=(Relation("met", 0, 1, 0.7),))
+            >>> [(head.text, relation.label, tail.text) for head, relation, tail in result.relation_entities()]
+            [('Ada', 'met', 'Babbage')]
+        """
+        for relation in self.relations or ():
+            yield self.entities[relation.head], relation, self.entities[relation.tail]
+
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Result:
         """Parse a result object."""
-        error = body.get("error")
+        error, relations, classifications = map(body.get, ("error", "relations", "classifications"))
         return parse_fields(
             cls,
             body,
             entities=tuple(map(Entity.from_json, body.get("entities") or ())),
             warnings=tuple(body.get("warnings") or ()),
             error=None if error is None else parse_fields(DocumentError, error),
+            relations=None
+            if relations is None
+            else tuple(parse_fields(Relation, relation) for relation in relations),
+            classifications=None
+            if classifications is None
+            else {
+                name: tuple(parse_fields(ClassScore, score) for score in scores)
+                for name, scores in classifications.items()
+            },
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -226,6 +275,12 @@ class Result:
             body["text"] = self.text
         if self.redacted_text is not None:
             body["redacted_text"] = self.redacted_text
+        if self.relations is not None:
+            body["relations"] = [asdict(relation) for relation in self.relations]
+        if self.classifications is not None:
+            body["classifications"] = {
+                name: [asdict(score) for score in scores] for name, scores in self.classifications.items()
+            }
         return body
 
 
@@ -237,6 +292,7 @@ class Model:
         default_threshold: minimum score of an entity if a request has none; None before a worker announced it.
         limits: maximum words_per_window, tokens_per_row, words_per_entity and labels; empty before a worker
             announced them.
+        tasks: what it can do: entities, relations, classifications; empty before a worker announced it.
     """
 
     name: str
@@ -246,11 +302,12 @@ class Model:
     reason: str | None = None
     default_threshold: float | None = None
     limits: Mapping[str, int] = field(default_factory=dict)
+    tasks: tuple[str, ...] = ()
 
     @classmethod
     def from_json(cls, body: Mapping[str, Any]) -> Model:
         """Parse one entry of `/v1/models`."""
-        return parse_fields(cls, body, name=body.get("name") or body["id"])
+        return parse_fields(cls, body, name=body.get("name") or body["id"], tasks=tuple(body.get("tasks") or ()))
 
 
 @dataclass(frozen=True, slots=True)

@@ -91,7 +91,7 @@ class Extraction(Scheduler[Row, OpenChunk]):
             return None
         submitted = tuple(position for position, row in enumerate(chunk.documents) if row.fault is None)
         info = (yield from self._find_or_submit_job(chunk)) if submitted else None
-        rows = tuple(replace(row, text="", labels=None, options=None) for row in chunk.documents)
+        rows = tuple(replace(row, text="", labels=None, options=None, tasks={}) for row in chunk.documents)
         return OpenChunk(chunk.number, chunk.first, info, rows, submitted)
 
     def convert_results(

@@ -99,9 +99,9 @@ def read_threshold(options: Sequence[str] | None, labels: Labels | None) -> floa
     for option in options or ():
         label, separator, score = option.rpartition("=")
         if separator:
-            by_label[label] = _parse_score(score, option)
+            by_label[label] = parse_score(score, "--threshold", option, "person=0.6")
         else:
-            default = _parse_score(score, option)
+            default = parse_score(score, "--threshold", option, "person=0.6")
     if not by_label:
         return default
     if labels is not None and (unknown := by_label.keys() - set(labels)):
@@ -122,13 +122,18 @@ def drop_unset(**options: Any) -> SubmitOptions:
     return cast("SubmitOptions", {name: value for name, value in options.items() if value is not None})
 
 
-def _parse_score(text: str, option: str) -> float:
+def parse_score(text: str, option: str, value: str, example: str) -> float:
+    """Parse a score from 0 to 1.
+
+    Raises:
+        CommandError: it is none; the message names the option, its whole value, and an example.
+    """
     try:
         score = float(text)
     except ValueError:
         score = -1.0
     if not 0.0 <= score <= 1.0:
-        raise CommandError(f"--threshold {option}: not a score from 0 to 1; write 0.6 or person=0.6")
+        raise CommandError(f"{option} {value}: not a score from 0 to 1; write 0.6 or {example}")
     return score
 
 

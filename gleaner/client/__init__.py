@@ -137,8 +137,10 @@ class Client:
         """Submit documents as one job.
 
         Args:
-            documents: texts, or mappings with `text` and optionally `id`, `labels`, `options`.
-            labels: the labels to look for in documents that do not define their own.
+            documents: texts, or mappings with `text` and optionally `id`, `labels`, `relations`, `classifications`,
+                `options`.
+            labels: the labels to look for in documents that do not define their own; None is enough for documents
+                that are only classified.
             **options: see `SubmitOptions`.
 
         Raises:

@@ -1,4 +1,4 @@
-"""Check the documents and labels passed to the client before anything is sent.
+"""Check the documents, labels and options passed to the client before anything is sent.
 
 Anything that Python can iterate over looks like a list of texts: a data frame yields its column names, a mapping
 its keys, a string its letters. These are refused here, because results about column names would look like success.
@@ -7,8 +7,9 @@ its keys, a string its letters. These are refused here, because results about co
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, cast
 
-from gleaner.client.calls import Document, Labels
+from gleaner.client.calls import Classifications, Document, Labels, Relations, SubmitOptions
 from gleaner.client.json_values import describe_type
 
 
@@ -87,14 +88,51 @@ def hold_labels(labels: Labels | None) -> Labels | None:
     Raises:
         TypeError: this is not a collection of labels, or one of them is not a string.
     """
-    if labels is None:
-        return None
-    if isinstance(labels, str | bytes):
-        raise TypeError("labels is one string; pass a list of labels")
-    if hasattr(labels, "columns") or hasattr(labels, "column_names"):
-        raise TypeError(f"labels is a {type(labels).__name__}; pass a list of labels")
-    items: Labels = dict(labels) if isinstance(labels, Mapping) else list(labels)
-    for index, label in enumerate(items):
-        if not isinstance(label, str):
-            raise TypeError(f"label {index} is {describe_type(label)}, not a string")
+    return None if labels is None else cast("Labels", _hold_names(labels, "label"))
+
+
+def hold_options(options: SubmitOptions) -> SubmitOptions:
+    """Return options whose relations and classifications can be iterated again.
+
+    Raises:
+        TypeError: these are not collections of relations or classifications.
+    """
+    checked = options.copy()
+    relations, classifications = options.get("relations"), options.get("classifications")
+    if relations is not None:
+        checked["relations"] = cast("Relations", _hold_names(relations, "relation"))
+    if classifications is not None:
+        checked["classifications"] = _hold_classifications(classifications)
+    return checked
+
+
+def _hold_classifications(classifications: object) -> Classifications:
+    if not isinstance(classifications, Mapping):
+        kind = describe_type(classifications)
+        raise TypeError(f"classifications is {kind}; pass a mapping: {{'topic': ['sport', 'politics']}}")
+    checked: dict[str, Any] = {}
+    for name, classes in classifications.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the name of a classification is {describe_type(name)}, not a string")
+        is_detailed = isinstance(classes, Mapping)
+        checked[name] = classes if is_detailed else _hold_names(classes, "label", f"classifications[{name!r}]")
+    return checked
+
+
+def _hold_names(names: object, noun: str, argument: str = "") -> list[str] | dict[str, Any]:
+    """Return a list or mapping of names that can be iterated again.
+
+    Raises:
+        TypeError: `argument` is another collection, or one of the names is not a string.
+    """
+    argument = argument or f"{noun}s"
+    if isinstance(names, str | bytes):
+        raise TypeError(f"{argument} is one string; pass a list of {noun}s")
+    # A DataFrame iterates over the names of its columns.
+    if not isinstance(names, Iterable) or hasattr(names, "columns") or hasattr(names, "column_names"):
+        raise TypeError(f"{argument} is a {type(names).__name__}; pass a list of {noun}s")
+    items: list[str] | dict[str, Any] = dict(names) if isinstance(names, Mapping) else list(names)
+    for index, name in enumerate(items):
+        if not isinstance(name, str):
+            raise TypeError(f"{noun} {index} is {describe_type(name)}, not a string")
     return items

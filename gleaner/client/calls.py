@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from typing import Any, Generic, Literal, Required, TypedDict, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -15,16 +15,56 @@ from gleaner.models import JobInfo, Limits, Model, Result
 T = TypeVar("T")
 
 Document = str | Mapping[str, Any]
-"""A text, or a mapping with `text` and optionally `id`, `labels` and `options`, which override the job's."""
+"""A text, or a mapping with `text` and optionally `id`, and `labels`, `relations`, `classifications` and `options`,
+which override the job's."""
 
 Labels = Sequence[str] | Mapping[str, str | None]
 """Labels, or label -> description of what it means."""
+
+
+class RelationOptions(TypedDict, total=False):
+    """Details of a relation.
+
+    Attributes:
+        description: read by the model instead of the name.
+        head: labels that the head may have; any by default.
+        tail: labels that the tail may have; any by default.
+        threshold: minimum score (0..1).
+    """
+
+    description: str
+    head: Sequence[str]
+    tail: Sequence[str]
+    threshold: float
+
+
+class ClassificationOptions(TypedDict, total=False):
+    """Details of a classification.
+
+    Attributes:
+        labels: the classes, or class -> description of what it means.
+        multi_label: any number of classes may be right, each with a separate score; by default exactly one is.
+        threshold: minimum score (0..1) of a class; only with `multi_label`.
+    """
+
+    labels: Required[Labels]
+    multi_label: bool
+    threshold: float
+
+
+Relations = Sequence[str] | Mapping[str, RelationOptions | str | None]
+"""Relations between entities, or relation -> its description or details."""
+
+Classifications = Mapping[str, Sequence[str] | ClassificationOptions]
+"""Questions about the whole text: name -> the classes, or details."""
 
 
 class SubmitOptions(TypedDict, total=False):
     """Options of a job in addition to its documents and labels; the gateway has the defaults.
 
     Attributes:
+        relations: relations to find between the entities, in documents that do not define their own.
+        classifications: questions about the whole text, likewise.
         model: name of a model the gateway lists; its first one by default.
         threshold: minimum score (0..1) of an entity, for all labels or per label.
         flat: no entity inside another.
@@ -35,6 +75,8 @@ class SubmitOptions(TypedDict, total=False):
         redact: include the text without its entities in each result: `True`, or the API's `options.redact`.
         explain: include in each entity the reason why it was found.
         merge_adjacent: merge adjacent entities of one label; by default as the model requires.
+        relation_threshold: minimum score (0..1) of relations without a threshold.
+        class_aggregation: how the scores of a class in a long text's windows become one.
         priority: which of the two queues.
         deadline_s: seconds after which unfinished documents expire.
         result_ttl_s: seconds until the results are deleted.
@@ -43,6 +85,8 @@ class SubmitOptions(TypedDict, total=False):
         idempotency_key: your key instead of a random one, to repeat a submission safely from another process.
     """
 
+    relations: Relations
+    classifications: Classifications
     model: str
     threshold: float | Mapping[str, float]
     flat: bool
@@ -53,6 +97,8 @@ class SubmitOptions(TypedDict, total=False):
     redact: bool | Mapping[str, Any]
     explain: bool
     merge_adjacent: bool
+    relation_threshold: float
+    class_aggregation: Literal["mean", "max"]
     priority: Literal["interactive", "standard"]
     deadline_s: float
     result_ttl_s: float
@@ -67,7 +113,8 @@ JSON_CHARACTERS = 8_000_000
 bytes, and a gateway's default limit for JSON is 32 MiB."""
 _CHUNK_BYTES = 64 * 1024
 
-_JOB_OPTIONS = ("model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
+TASK_OPTIONS = ("relations", "classifications")
+_JOB_OPTIONS = (*TASK_OPTIONS, "model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
 _MODEL_OPTIONS = tuple(
     name for name in SubmitOptions.__annotations__ if name not in (*_JOB_OPTIONS, "idempotency_key")
 )

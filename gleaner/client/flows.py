@@ -19,7 +19,7 @@ from typing import Any, Final, Generic, TypeVar
 import httpx
 
 from gleaner.client import calls
-from gleaner.client.arguments import hold_documents, hold_labels
+from gleaner.client.arguments import hold_documents, hold_labels, hold_options
 from gleaner.client.calls import Call, Document, Labels, ListPage, SubmitOptions
 from gleaner.errors import (
     ApiError,
@@ -188,7 +188,7 @@ def submit_job(
         TypeError: these are not documents or not labels; nothing was sent.
     """
     key = options.get("idempotency_key") or uuid.uuid4().hex
-    call = calls.submit_job(hold_documents(documents), hold_labels(labels), options, key)
+    call = calls.submit_job(hold_documents(documents), hold_labels(labels), hold_options(options), key)
     return (yield from send_call(call, retry))
 
 
@@ -309,7 +309,7 @@ def extract_documents(
     Raises:
         TypeError: as `submit_job`.
     """
-    documents, labels = hold_documents(documents), hold_labels(labels)
+    documents, labels, options = hold_documents(documents), hold_labels(labels), hold_options(options)
     if len(documents) <= EXTRACT_LIMIT:
         key = options.get("idempotency_key") or uuid.uuid4().hex
         answer = yield from send_call(calls.extract_documents(documents, labels, options, key), retry)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Generic, TypeVar
 
 from gleaner.client import calls
-from gleaner.client.arguments import hold_labels, refuse_other_collections
+from gleaner.client.arguments import hold_labels, hold_options, refuse_other_collections
 from gleaner.client.calls import Document, Labels, SubmitOptions
 from gleaner.client.flows import END, Emit, Flow, Pull, ResultsReader, Retry, submit_job
 from gleaner.models import JobInfo, Result
@@ -195,7 +195,7 @@ class MapScheduler(Scheduler[Document, MapJob]):
             raise TypeError("map submits many jobs; they cannot share one idempotency_key")
         super().__init__(retry, _MAP_CHARACTERS, calls.count_characters)
         self._labels = hold_labels(labels)
-        self._options = options
+        self._options = hold_options(options)
         total = len(documents) if isinstance(documents, Sized) else None
         self._progress = self._reported = MapProgress(total=total)
         self._on_progress = on_progress

@@ -1,4 +1,4 @@
-"""`gleaner extract`: extract entities from files."""
+"""`gleaner extract`: extract entities, relations and classes from files."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import typer
 
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.extraction import Query
-from gleaner.cli.files.file_runs import OutputOptions, run_files
+from gleaner.cli.files.file_runs import OutputOptions, TableOption, run_files
 from gleaner.cli.files.reading_options import IdColumn, ReadingOptions
-from gleaner.cli.files.writers import ENTITIES
+from gleaner.cli.files.result_rows import TABLES, TableName
 from gleaner.cli.label_options import (
     MergeAdjacent,
     OverlapOptions,
@@ -20,6 +20,7 @@ from gleaner.cli.label_options import (
     read_labels,
     read_threshold,
 )
+from gleaner.cli.task_options import TaskOptions, read_schema
 
 
 @with_gateway
@@ -34,7 +35,9 @@ def extract_files(
         ),
     ],
     label_options: ThresholdOptions,
+    task_options: TaskOptions,
     output: OutputOptions,
+    table: TableOption = TableName.ENTITIES,
     overlap: OverlapOptions,
     merge_adjacent: MergeAdjacent = None,
     long_text: Annotated[
@@ -51,14 +54,15 @@ def extract_files(
     id_column: IdColumn = None,
     reading: ReadingOptions,
 ) -> None:
-    """Extract entities from files.
+    """Extract entities, relations and classes from files.
 
-    Results are in input order: JSON lines with one object per document; or CSV, TSV, Parquet with one row per
-    entity. If the run is interrupted or killed, the same command resumes it, as long as OUT.gleaner-lines and
-    OUT.gleaner-state exist. Every file is read and checked before anything is submitted.
+    Results are in input order: JSON lines with one object per document; text for people; or CSV, TSV, Parquet with
+    one row per entity, relation or class. If the run is interrupted or killed, the same command resumes it, as long
+    as OUT.gleaner-lines and OUT.gleaner-state exist. Every file is read and checked before anything is submitted.
     """
-    labels = read_labels(label_options.label, label_options.labels_file)
+    labels, tasks = read_schema(read_labels(label_options.label, label_options.labels_file), task_options)
     options = drop_unset(
+        **tasks,
         threshold=read_threshold(label_options.threshold, labels),
         model=label_options.model,
         flat=False if overlap.nested else None,
@@ -68,6 +72,6 @@ def extract_files(
         offset_unit=offset_unit,
         return_text=return_text or None,
     )
-    target = output.make_target(ENTITIES, label_options.labels_file)
+    target = output.make_target(TABLES[table], label_options.labels_file, task_options.schema)
     rows = reading.make_reading(id_column, offset_unit or "codepoint")
     run_files(gateway, files, rows, Query(labels, options), target)

@@ -14,8 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from gleaner.cli.connection import Gateway, with_gateway
 from gleaner.cli.escaping import escape_text
 from gleaner.cli.exit_codes import DOCUMENTS_FAILED
-from gleaner.cli.files.file_runs import Bom, CsvCells
+from gleaner.cli.files.file_runs import Bom, CsvCells, TableOption
 from gleaner.cli.files.outputs import require_free
+from gleaner.cli.files.result_rows import TABLES, TableName
 from gleaner.cli.files.writers import OutputFormat, Printer, make_form, open_writer
 from gleaner.cli.printing import AsJson, format_time, print_items, print_line, print_result
 from gleaner.models import JobInfo
@@ -78,11 +79,12 @@ def print_results(
         OutputFormat | None,
         typer.Option("--format", help="Format of the output. [default: by OUT's name, or jsonl]"),
     ] = None,
+    table: TableOption = TableName.ENTITIES,
     csv: CsvCells = None,
     bom: Bom = False,
 ) -> None:
     """Print a job's results in input order: as JSON lines, or in the format of --format."""
-    form = make_form(output, kind, csv, bom)
+    form = make_form(output, kind, csv, bom, TABLES[table])
     if output is not None:
         require_free(output)
     with (

@@ -12,7 +12,7 @@ from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.extraction import Query
 from gleaner.cli.files.file_runs import OutputOptions, run_files
 from gleaner.cli.files.reading_options import IdColumn, ReadingOptions
-from gleaner.cli.files.writers import TEXTS
+from gleaner.cli.files.result_rows import TEXTS
 from gleaner.cli.label_options import ThresholdOptions, drop_unset, read_labels, read_threshold
 
 

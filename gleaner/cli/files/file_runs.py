@@ -31,8 +31,9 @@ from gleaner.cli.files import writers
 from gleaner.cli.files.inputs import Inputs, open_inputs
 from gleaner.cli.files.journal import Journal, Tally
 from gleaner.cli.files.outputs import LINES, Outputs, helper_path
+from gleaner.cli.files.result_rows import ENTITIES, TEXTS, Table, TableName
 from gleaner.cli.files.rows import Fault, Reading
-from gleaner.cli.files.writers import Cells, FileSink, Form, OutputFormat, Sink, Table
+from gleaner.cli.files.writers import Cells, FileSink, Form, OutputFormat, Sink
 from gleaner.cli.printing import print_json, print_line
 from gleaner.client import Client
 from gleaner.client.scheduling import CHUNK_DOCUMENTS
@@ -47,6 +48,9 @@ CsvCells = Annotated[
         help="CSV and TSV cells that a spreadsheet would run as a formula: guarded by a leading ', or raw. "
         "[default: guarded]",
     ),
+]
+TableOption = Annotated[
+    TableName, typer.Option("--table", help="Contents of CSV, TSV and Parquet: one row for each of them.")
 ]
 Bom = Annotated[bool, typer.Option("--bom", help="Start CSV and TSV with a byte order mark, for Excel.")]
 
@@ -71,15 +75,15 @@ class OutputOptions:
         ),
     ] = False
 
-    def make_target(self, table: Table, labels_file: Path | None) -> Target:
-        """Return the output that the options name; `labels_file` is read in addition to the inputs.
+    def make_target(self, table: Table, *files: Path | None) -> Target:
+        """Return the output that the options name; `files` are read in addition to the inputs.
 
         Raises:
             CommandError: the options contradict each other, or a library for the format is missing.
         """
         form = writers.make_form(self.output, self.output_format, self.csv, self.bom, table)
         paths = tuple(path for path in (self.output,) if path is not None)
-        read = tuple(path for path in (labels_file,) if path is not None)
+        read = tuple(path for path in files if path is not None)
         return Target(Outputs(paths, self.overwrite, read), form, self.as_json)
 
 
@@ -242,5 +246,6 @@ def _compute_fingerprint(inputs: Inputs, query: Query, form: Form) -> str:
         "options": dict(query.options),
         "chunks": [CHUNK_DOCUMENTS, CHUNK_CHARACTERS],
         "output": [form.kind, form.cells, form.bom],
+        **({} if form.table in (ENTITIES, TEXTS) else {"table": form.table.columns}),
     }
     return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()

@@ -10,12 +10,13 @@ import typer
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.decoding import find_codec
 from gleaner.cli.files.rows import Format, InputError, OffsetUnit, OnBadLine, Quotes, Reading
+from gleaner.client.calls import TASK_OPTIONS
 
 IdColumn = Annotated[
     str | None,
     typer.Option("--id-column", help="Column or JSON field of the id. [default: id, where rows have one]"),
 ]
-_IGNORABLE: Final = ("labels", "options")
+_IGNORABLE: Final = ("labels", *TASK_OPTIONS, "options")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,8 @@ class ReadingOptions:
         typer.Option(help="Quotes in tables: doubled inside quoted cells, or literal characters."),
     ] = None
     ignore_columns: Annotated[
-        list[str] | None, typer.Option(help="Fields of JSON lines to ignore: labels, options, or both.")
+        list[str] | None,
+        typer.Option(help="Fields of JSON lines to ignore: labels, relations, classifications, options."),
     ] = None
     split: Annotated[
         bool,
@@ -75,8 +77,8 @@ class ReadingOptions:
         ignored = frozenset(name.strip() for item in self.ignore_columns or () for name in item.split(","))
         if unknown := ignored.difference(_IGNORABLE):
             raise CommandError(
-                f"--ignore-columns {', '.join(sorted(unknown))}: only `labels` and `options` can be ignored; other "
-                "fields are never read"
+                f"--ignore-columns {', '.join(sorted(unknown))}: only {', '.join(_IGNORABLE)} can be ignored; "
+                "other fields are never read"
             )
         return Reading(
             text_column=self.text_column,

@@ -6,9 +6,11 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, cast
 
+from gleaner.client.arguments import hold_options
 from gleaner.client.calls import _MODEL_OPTIONS as MODEL_OPTIONS
+from gleaner.client.calls import TASK_OPTIONS, SubmitOptions
 
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 RECORD_CHARACTERS: Final = 64 * 1024 * 1024
@@ -61,7 +63,7 @@ class Reading:
         delimiter: delimiter of a table's cells; None detects it from the format and the header.
         encoding: a label of the Encoding Standard or of Python; None is UTF-8, or an HTML page's charset.
         quotes: meaning of quotes in tables.
-        ignored: fields of JSON lines (`labels`, `options`) to ignore.
+        ignored: fields of JSON lines (`labels`, `relations`, `classifications`, `options`) to ignore.
         unit: unit of the results' offsets.
         split: split texts that are too large for one document.
         kind: format of the files; None detects it from their names.
@@ -93,6 +95,7 @@ class Row:
         id: id of its result in the output; need not be unique.
         labels: labels of this document, from a JSON line.
         options: options of this document, likewise.
+        tasks: relations and classifications of this document, by field, likewise.
         where: file and line, for messages.
         base: number that is added to the offsets of its results.
         marked: True if the file began with a byte order mark that byte offsets include.
@@ -107,10 +110,11 @@ class Row:
     base: int = 0
     marked: bool = False
     fault: str | None = None
+    tasks: Mapping[str, Any] = field(default_factory=dict)
 
     def to_document(self) -> dict[str, Any]:
         """Return the document as the client submits it, without its id, because ids need not be unique."""
-        fields = {"labels": self.labels, "options": self.options}
+        fields = {"labels": self.labels, **self.tasks, "options": self.options}
         return {"text": self.text, **{name: value for name, value in fields.items() if value is not None}}
 
 
@@ -155,7 +159,9 @@ def make_row(values: Mapping[str, Any], reading: Reading, where: str, number: in
         why = f"{column!r} is not text but {_describe_type(text)}; choose another field with --text-column"
     labels = None if "labels" in reading.ignored else values.get("labels")
     options = None if "options" in reading.ignored else values.get("options")
-    why = why or _labels_fault(labels) or _options_fault(options)
+    tasks = {name: values[name] for name in TASK_OPTIONS if values.get(name) is not None}
+    tasks = {name: value for name, value in tasks.items() if name not in reading.ignored}
+    why = why or _labels_fault(labels) or _tasks_fault(tasks) or _options_fault(options)
     if why is not None:
         return Fault(where, why, name)
     fault = None
@@ -164,7 +170,7 @@ def make_row(values: Mapping[str, Any], reading: Reading, where: str, number: in
         is_missing = text is None or text != text
         fault = None if is_missing else f"{where}: {column!r} is not text but {_describe_type(text)}"
         text = ""
-    return Row(name, text, labels, options, where, fault=fault)
+    return Row(name, text, labels, options, where, fault=fault, tasks=tasks)
 
 
 def find_undecoded(text: str) -> str | None:
@@ -226,6 +232,18 @@ def _labels_fault(labels: Any) -> str | None:
         f"its `labels`, {_shorten_value(labels)}, are not labels to look for (a list of different names, or an "
         "object of name to description); if the field has another meaning, add --ignore-columns labels"
     )
+
+
+def _tasks_fault(tasks: Mapping[str, Any]) -> str | None:
+    try:
+        hold_options(cast("SubmitOptions", tasks))
+    except TypeError as failure:
+        [*names] = tasks
+        return (
+            f"its `{'`, `'.join(names)}` are not tasks of a document ({failure}); if they have another meaning, "
+            f"add --ignore-columns {','.join(names)}"
+        )
+    return None
 
 
 def _options_fault(options: Any) -> str | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import re
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, Literal
 
@@ -28,6 +28,7 @@ from gleaner.cli.files.rows import (
     make_row,
     require_column,
 )
+from gleaner.client.calls import TASK_OPTIONS
 
 Note = Callable[[str], None]
 
@@ -93,6 +94,11 @@ def read_tsv(path: Path, reading: Reading, name: str, _note: Note) -> Iterator[R
         yield from _read_rows(lines, next_record, None, reading, name)
 
 
+def _drop_tasks(cells: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return the cells of a row by column, without those whose columns are tasks in JSON lines."""
+    return {column: cell for column, cell in cells if column not in TASK_OPTIONS}
+
+
 def _read_rows(
     lines: Lines, next_record: Callable[[], list[str] | None], header: list[str] | None, reading: Reading, name: str
 ) -> Iterator[Row | Fault]:
@@ -132,7 +138,7 @@ def _read_rows(
         yield (
             Fault(where, why, str(number))
             if why
-            else make_row(dict(zip(header, cells, strict=True)), reading, where, number)
+            else make_row(_drop_tasks(zip(header, cells, strict=True)), reading, where, number)
         )
 
 

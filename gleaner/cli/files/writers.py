@@ -1,8 +1,4 @@
-"""Write results to files: JSON lines with all fields, or a table (CSV, TSV, Parquet).
-
-A table of entities has one row per entity, in the columns of the gateway's CSV; a document without entities has one
-row, with its error code if it failed, so that no document is missing. A table of texts has one row per document.
-"""
+"""Write results to files: JSON lines with all fields, a table (CSV, TSV, Parquet), or text for people."""
 
 from __future__ import annotations
 
@@ -10,7 +6,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,12 +16,10 @@ from typing import Any, Final
 from gleaner.cli.escaping import dump_json, escape_text
 from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.outputs import PART, helper_path
+from gleaner.cli.files.result_rows import ENTITIES, Line, Table, describe_result
 
-Line = Mapping[str, Any]
-"""A result as JSON, `Result.to_json`."""
 Encode = Callable[[Line], bytes]
 
-COLUMNS: Final = ("index", "id", "status", "start", "end", "text", "label", "score", "error")
 _PARQUET_ROWS: Final = 32_768
 """Rows of a row group, which are buffered in memory."""
 _FORMULA = re.compile("[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
@@ -36,14 +30,6 @@ BOM = "\ufeff".encode()
 """Written before the first row: without it Excel reads UTF-8 as the system's legacy code page."""
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Columns of a table, and a function that returns a result's rows; None is an empty cell."""
-
-    columns: tuple[str, ...]
-    rows: Callable[[Line], Iterator[Sequence[Any]]]
-
-
 class OutputFormat(StrEnum):
     """Format of an output file."""
 
@@ -51,6 +37,7 @@ class OutputFormat(StrEnum):
     CSV = "csv"
     TSV = "tsv"
     PARQUET = "parquet"
+    TEXT = "text"
 
 
 class Cells(StrEnum):
@@ -58,25 +45,6 @@ class Cells(StrEnum):
 
     GUARDED = "guarded"
     RAW = "raw"
-
-
-def entity_rows(line: Line) -> Iterator[Sequence[Any]]:
-    """Yield one row per entity."""
-    head = (line["index"], line["id"], line["status"])
-    for entity in line["entities"]:
-        yield (*head, entity["start"], entity["end"], entity["text"], entity["label"], entity["score"], None)
-    if not line["entities"]:
-        yield (*head, None, None, None, None, None, line["error"] and line["error"]["code"])
-
-
-def text_rows(line: Line) -> Iterator[Sequence[Any]]:
-    """Yield one row, with the redacted text."""
-    error = line["error"] and line["error"]["code"]
-    yield (line["index"], line["id"], line["status"], line.get("redacted_text"), error)
-
-
-ENTITIES: Final = Table(COLUMNS, entity_rows)
-TEXTS: Final = Table(("index", "id", "status", "text", "error"), text_rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,11 +85,12 @@ def make_form(
 
 
 def format_of(path: Path | None, kind: OutputFormat | None) -> OutputFormat:
-    """Return `kind`, or if it is None the format that the path implies, or JSON lines."""
+    """Return `kind`, or if it is None the format that the path implies, or JSON lines; text only by `kind`."""
     if kind is not None or path is None:
         return kind or OutputFormat.JSONL
     suffix = path.suffix.lower().lstrip(".")
     names = {"pq": OutputFormat.PARQUET, **{item.value: item for item in OutputFormat}}
+    del names["text"]  # a suffix that has always meant JSON lines
     return names.get(suffix, OutputFormat.JSONL)
 
 
@@ -133,6 +102,8 @@ def make_encoder(form: Form) -> tuple[bytes, Encode]:
     """
     if form.kind is OutputFormat.JSONL:
         return b"", lambda line: (dump_json(line) + "\n").encode()
+    if form.kind is OutputFormat.TEXT:
+        return b"", lambda line: describe_result(line).encode(errors="backslashreplace")
     if form.kind is OutputFormat.PARQUET:
         raise CommandError("Parquet cannot be printed; name a file with -o")
     delimiter = "," if form.kind is OutputFormat.CSV else "\t"
@@ -254,7 +225,8 @@ def _open_parquet(path: Path, table: Table) -> Iterator[Callable[[Line], object]
     from pyarrow import parquet
 
     whole, real, text = pyarrow.int64(), pyarrow.float64(), pyarrow.string()
-    types = {"index": whole, "start": whole, "end": whole, "score": real}
+    offsets = (f"{end}{name}" for end in ("", "head_", "tail_") for name in ("start", "end"))
+    types = {**dict.fromkeys(("index", "head", "tail", *offsets), whole), "score": real}
     schema = pyarrow.schema([(name, types.get(name, text)) for name in table.columns])
     pending: list[Sequence[Any]] = []
 

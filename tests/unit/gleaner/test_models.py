@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gleaner.models import (
+    ClassScore,
     Counts,
     DocumentError,
     Entity,
@@ -19,6 +20,7 @@ from gleaner.models import (
     Limits,
     Model,
     Rate,
+    Relation,
     Result,
     Usage,
     parse_fields,
@@ -48,6 +50,12 @@ RESULTS = st.builds(
     error=st.none() | st.builds(DocumentError, st.text(), st.text(), st.booleans()),
     text=st.none() | st.text(),
     redacted_text=st.none() | st.text(),
+    relations=st.none()
+    | st.lists(st.builds(Relation, st.text(), st.integers(0, 2), st.integers(0, 2), SHARES), max_size=2).map(tuple),
+    classifications=st.none()
+    | st.dictionaries(
+        st.text(), st.lists(st.builds(ClassScore, st.text(), SHARES), max_size=2).map(tuple), max_size=2
+    ),
 )
 
 
@@ -65,6 +73,20 @@ def test_optional_parts_are_not_written() -> None:
         *("index", "id", "status", "entities", "windows", "truncated", "warnings", "attempts", "error"),
     ]
     assert list(body["entities"][0]) == ["start", "end", "text", "label", "score"]
+
+
+def test_answers_of_tasks_are_none_unless_requested() -> None:
+    """Nothing found is empty; not requested, or an older gateway's result, is None and yields no relation."""
+    body = Result(0, "0", "succeeded").to_json()
+    plain, empty = Result.from_json(body), Result.from_json({**body, "relations": [], "classifications": {}})
+    assert (plain.relations, plain.classifications, list(plain.relation_entities())) == (None, None, [])
+    assert (empty.relations, empty.classifications) == ((), {})
+
+
+def test_a_models_tasks() -> None:
+    """Empty before a worker announced them, and with an older gateway."""
+    assert Model.from_json({"name": "m", "tasks": ["entities", "relations"]}).tasks == ("entities", "relations")
+    assert Model.from_json({"name": "m"}).tasks == ()
 
 
 def test_a_job_of_another_version() -> None:

@@ -14,7 +14,7 @@ import pyarrow
 import pytest
 
 from gleaner import AsyncClient, Client
-from gleaner.client.arguments import hold_documents, hold_labels
+from gleaner.client.arguments import hold_documents, hold_labels, hold_options
 from gleaner.client.json_values import encode_json
 
 NOWHERE = "http://127.0.0.1:9"
@@ -138,3 +138,30 @@ def test_a_source_of_map_is_checked_as_it_is_read() -> None:
 
     with pytest.raises(TypeError, match="document 1 is None"):
         asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"relations": "works for"}, "relations is one string; pass a list of relations"),
+        ({"relations": [None]}, "relation 0 is None"),
+        ({"classifications": ["topic"]}, "classifications is of type list; pass a mapping"),
+        ({"classifications": {"topic": "sport"}}, r"classifications\['topic'\] is one string"),
+        ({"classifications": {"topic": 7}}, r"classifications\['topic'\] is a int"),
+        ({"classifications": {7: ["sport"]}}, "the name of a classification is of type int"),
+    ],
+)
+def test_relations_and_classifications_are_collections(options: Any, message: str) -> None:
+    """A single string, which Python can iterate over, is refused before anything is sent."""
+    with pytest.raises(TypeError, match=message):
+        hold_options(options)
+
+
+def test_options_can_be_sent_twice() -> None:
+    """A generator would be empty for the second job of a map; the caller's options stay as they are."""
+    options: Any = {"relations": (name for name in ["met"]), "classifications": {"topic": iter(["sport"])}}
+    checked = hold_options(options)
+    assert checked == {"relations": ["met"], "classifications": {"topic": ["sport"]}}
+    assert options["relations"] is not checked["relations"]
+    detailed: Any = {"relations": {"met": {"head": ["person"]}}, "classifications": {"mood": {"labels": ["angry"]}}}
+    assert hold_options(detailed) == detailed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
@@ -77,6 +77,22 @@ def test_options_have_their_places() -> None:
         "metadata": {"a": "b"},
     }
     assert call.patience_s == 30
+
+
+def test_tasks_are_fields_of_the_job() -> None:
+    """Relations and classifications stand next to the labels, their options among the others."""
+    call = calls.extract_documents(
+        ["x"],
+        None,
+        {"relations": ["met"], "classifications": {"topic": ["sport"]}, "class_aggregation": "max"},
+        "key",
+    )
+    assert json.loads(cast("bytes", call.content)) == {
+        "documents": [{"text": "x"}],
+        "relations": ["met"],
+        "classifications": {"topic": ["sport"]},
+        "options": {"class_aggregation": "max"},
+    }
 
 
 def test_an_unknown_option_is_refused_here() -> None:

@@ -13,7 +13,8 @@ from gleaner.cli.exit_codes import CommandError
 from gleaner.cli.files.file_runs import OutputOptions, finish_output
 from gleaner.cli.files.journal import Journal
 from gleaner.cli.files.outputs import LINES, helper_path
-from gleaner.cli.files.writers import ENTITIES, TEXTS, Cells, Form, OutputFormat
+from gleaner.cli.files.result_rows import ENTITIES, TEXTS
+from gleaner.cli.files.writers import Cells, Form, OutputFormat
 from gleaner.models import Entity, Result
 from tests.support.processes.echo_gateway import EchoGateway
 from tests.unit.gleaner.cli.conftest import RunCommand

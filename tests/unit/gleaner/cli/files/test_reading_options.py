@@ -49,7 +49,10 @@ def test_a_tab_can_be_written(option: str) -> None:
         ({"delimiter": "\n"}, "use one character"),
         ({"encoding": "klingon"}, "--encoding: 'klingon' is not an encoding"),
         ({"encoding": "hex"}, "--encoding: 'hex' is not an encoding"),
-        ({"ignore_columns": ["labels,text"]}, "--ignore-columns text: only `labels` and `options`"),
+        (
+            {"ignore_columns": ["labels,text"]},
+            "--ignore-columns text: only labels, relations, classifications, options",
+        ),
     ],
 )
 def test_a_wrong_value_is_refused(options: dict[str, Any], message: str) -> None:

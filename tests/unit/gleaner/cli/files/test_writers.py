@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from gleaner.cli.exit_codes import CommandError
+from gleaner.cli.files.result_rows import ENTITIES as ENTITY_TABLE
+from gleaner.cli.files.result_rows import TEXTS
 from gleaner.cli.files.writers import (
     BOM,
-    COLUMNS,
-    TEXTS,
     Cells,
     Form,
     OutputFormat,
@@ -55,7 +55,7 @@ def test_a_table_has_a_row_an_entity_and_no_document_is_missing(tmp_path: Path, 
     """Quotes and newlines are kept; a document without entities has one row."""
     with written(tmp_path / name).open(newline="", encoding="utf-8") as file:
         head, *rows = csv.reader(file, delimiter=delimiter)
-    assert tuple(head) == COLUMNS
+    assert tuple(head) == ENTITY_TABLE.columns
     assert rows == [["" if cell is None else str(cell) for cell in row] for row in ROWS]
 
 
@@ -92,7 +92,7 @@ def test_an_empty_table_has_its_columns(tmp_path: Path) -> None:
     """No documents, no rows, but a file that reads."""
     with open_writer(tmp_path / "out.parquet", Form(OutputFormat.PARQUET)):
         pass
-    assert parquet.read_table(tmp_path / "out.parquet").column_names == list(COLUMNS)
+    assert parquet.read_table(tmp_path / "out.parquet").column_names == list(ENTITY_TABLE.columns)
 
 
 def test_parquet_is_not_printed() -> None:
