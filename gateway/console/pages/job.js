@@ -134,6 +134,7 @@ function errors(job) {
 function more(job) {
   const rows = [
     ...Object.entries(job.metadata).map(([name, value]) => [h("bdi", {}, name), h("bdi", {}, value)]),
+    job.label_set && ["Label set", h("bdi", {}, job.label_set)],
     job.retry_of && ["Retry of", h("a.mono", { href: to("jobs", job.retry_of) }, job.retry_of)],
     job.retried_by && ["Retried by", h("a.mono", { href: to("jobs", job.retried_by) }, job.retried_by)],
     ...Object.entries(job.urls).map(([name, value]) => [`API: ${name}`, h("code.clip", { title: value }, value)]),
