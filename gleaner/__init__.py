@@ -39,6 +39,7 @@ from gleaner.errors import (
     WaitTimeout,
     WebhookVerificationError,
 )
+from gleaner.label_sets import AsyncLabelSets, LabelSet, LabelSets
 from gleaner.models import (
     ClassScore,
     Counts,
@@ -60,6 +61,7 @@ __all__ = [
     "ApiError",
     "AsyncClient",
     "AsyncJob",
+    "AsyncLabelSets",
     "AsyncWebhooks",
     "AuthenticationError",
     "BadRequest",
@@ -78,6 +80,8 @@ __all__ = [
     "Gone",
     "Job",
     "JobInfo",
+    "LabelSet",
+    "LabelSets",
     "Labels",
     "Limits",
     "MapProgress",

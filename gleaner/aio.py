@@ -17,6 +17,7 @@ from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, OnProgress, Retry, Run
 from gleaner.client.handle import Handle
 from gleaner.client.scheduling import MapScheduler, OnMapProgress
+from gleaner.label_sets import AsyncLabelSets
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import AsyncWebhooks
 
@@ -134,6 +135,11 @@ class AsyncClient:
     def webhooks(self) -> AsyncWebhooks:
         """Webhook endpoints and delivery history."""
         return AsyncWebhooks(self)
+
+    @property
+    def label_sets(self) -> AsyncLabelSets:
+        """Labels that are stored once and named by jobs."""
+        return AsyncLabelSets(self)
 
     async def aclose(self) -> None:
         """Close the connections. Jobs continue."""

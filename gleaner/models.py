@@ -53,6 +53,7 @@ class JobInfo:
         progress: fraction of the documents that are finished, 0..1.
         eta_s: seconds until the job is expected to end; None while that is unknown.
         default_threshold: minimum score of an entity if the request has none; None before the job runs.
+        label_set: version of the label set that the labels come from, as `name@version`; None without one.
         error_summary: number of failed documents by error code.
     """
 
@@ -67,6 +68,7 @@ class JobInfo:
     model: str = ""
     model_revision: str | None = None
     default_threshold: float | None = None
+    label_set: str | None = None
     created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None

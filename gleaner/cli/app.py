@@ -21,6 +21,7 @@ from gleaner.cli.commands import (
     extract,
     jobs,
     keys,
+    label_sets,
     model,
     preflight,
     redact,
@@ -126,4 +127,5 @@ app.command("doctor")(doctor.run_doctor)
 app.command("preflight")(preflight.check_cluster)
 app.add_typer(keys.app, name="keys")
 app.add_typer(model.app, name="model")
+app.add_typer(label_sets.app, name="label-sets")
 app.add_typer(webhooks.app, name="webhooks")

@@ -12,8 +12,10 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from gleaner.cli.connection import Gateway
 from gleaner.cli.exit_codes import CommandError
 from gleaner.client.calls import Labels, SubmitOptions
+from gleaner.label_sets import LabelSet
 
 MergeAdjacent = Annotated[
     bool | None,
@@ -24,27 +26,33 @@ MergeAdjacent = Annotated[
 ]
 
 
+Label = Annotated[list[str] | None, typer.Option("--label", "-l", help="A label to look for; may be repeated.")]
+LabelsFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="More labels: one per line, `label` or `label: description` (# starts a comment); or a .json file "
+        "with a list, or an object of label to description."
+    ),
+]
+
+
 @dataclass(frozen=True, slots=True)
 class LabelOptions:
     """The labels to look for, and the model."""
 
-    label: Annotated[
-        list[str] | None, typer.Option("--label", "-l", help="A label to look for; may be repeated.")
-    ] = None
-    labels_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="More labels: one per line, `label` or `label: description` (# starts a comment); or a .json file "
-            "with a list, or an object of label to description."
-        ),
-    ] = None
+    label: Label = None
+    labels_file: LabelsFile = None
     model: Annotated[str | None, typer.Option(help="One of `gleaner models`.")] = None
 
 
 @dataclass(frozen=True, slots=True)
 class ThresholdOptions(LabelOptions):
-    """Labels with their thresholds."""
+    """Labels, or the label set that has them, with their thresholds."""
 
+    label_set: Annotated[
+        str | None,
+        typer.Option(help="Instead of labels, one of `gleaner label-sets list`: NAME, or NAME@VERSION."),
+    ] = None
     threshold: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +94,39 @@ def read_labels(options: Sequence[str] | None, file: Path | None) -> Labels | No
     if any(labels.values()):
         return labels
     return list(labels) or None
+
+
+def find_label_set(gateway: Gateway, reference: str | None, labels: Labels | None) -> LabelSet | None:
+    """Return the version of the label set that every job of a run names, or None without --label-set.
+
+    Raises:
+        CommandError: there are labels too, or NAME@VERSION is written in another way.
+        GleanerError: the gateway has no such label set, or cannot be asked.
+    """
+    if reference is None:
+        return None
+    if labels is not None:
+        raise CommandError("--label-set replaces -l and --labels-file; leave one of them out")
+    name, version = parse_reference(reference)
+    with gateway.open_client() as client:
+        return client.label_sets.get(name, version)
+
+
+def choose_labels(labels: Labels | None, label_set: LabelSet | None) -> Labels | None:
+    """Return the labels that every text is searched for by default; None if texts bring their own."""
+    return labels if label_set is None else label_set.labels
+
+
+def parse_reference(text: str) -> tuple[str, int | None]:
+    """Parse NAME or NAME@VERSION.
+
+    Raises:
+        CommandError: the version is not a number.
+    """
+    name, separator, version = text.partition("@")
+    if separator and not re.fullmatch("[1-9][0-9]{0,8}", version):
+        raise CommandError(f"{text!r} is not a label set; write NAME or NAME@VERSION, as drugs@3")
+    return name, int(version) if separator else None
 
 
 def read_threshold(options: Sequence[str] | None, labels: Labels | None) -> float | Mapping[str, float] | None:

@@ -20,6 +20,7 @@ from gleaner.client.connection import Connection
 from gleaner.client.flows import Flow, OnProgress, Retry, Run
 from gleaner.client.handle import Handle
 from gleaner.client.scheduling import MapScheduler, OnMapProgress
+from gleaner.label_sets import LabelSets
 from gleaner.models import JobInfo, Limits, Model, Result
 from gleaner.webhook_endpoints import Webhooks
 
@@ -227,6 +228,11 @@ class Client:
     def webhooks(self) -> Webhooks:
         """Webhook endpoints and delivery history."""
         return Webhooks(self)
+
+    @property
+    def label_sets(self) -> LabelSets:
+        """Labels that are stored once and named by jobs."""
+        return LabelSets(self)
 
     def close(self) -> None:
         """Close the connections. Jobs continue."""

@@ -66,6 +66,7 @@ class SubmitOptions(TypedDict, total=False):
         relations: relations to find between the entities, in documents that do not define their own.
         classifications: questions about the whole text, likewise.
         model: name of a model the gateway lists; its first one by default.
+        label_set: instead of labels, a stored label set (`Client.label_sets`): `name`, or `name@version`.
         threshold: minimum score (0..1) of an entity, for all labels or per label.
         flat: no entity inside another.
         multi_label: one span may have several labels.
@@ -88,6 +89,7 @@ class SubmitOptions(TypedDict, total=False):
     relations: Relations
     classifications: Classifications
     model: str
+    label_set: str
     threshold: float | Mapping[str, float]
     flat: bool
     multi_label: bool
@@ -114,7 +116,16 @@ bytes, and a gateway's default limit for JSON is 32 MiB."""
 _CHUNK_BYTES = 64 * 1024
 
 TASK_OPTIONS = ("relations", "classifications")
-_JOB_OPTIONS = (*TASK_OPTIONS, "model", "priority", "deadline_s", "result_ttl_s", "metadata", "webhook")
+_JOB_OPTIONS = (
+    *TASK_OPTIONS,
+    "model",
+    "label_set",
+    "priority",
+    "deadline_s",
+    "result_ttl_s",
+    "metadata",
+    "webhook",
+)
 _MODEL_OPTIONS = tuple(
     name for name in SubmitOptions.__annotations__ if name not in (*_JOB_OPTIONS, "idempotency_key")
 )

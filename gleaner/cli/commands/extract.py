@@ -16,7 +16,9 @@ from gleaner.cli.label_options import (
     MergeAdjacent,
     OverlapOptions,
     ThresholdOptions,
+    choose_labels,
     drop_unset,
+    find_label_set,
     read_labels,
     read_threshold,
 )
@@ -61,9 +63,11 @@ def extract_files(
     as OUT.gleaner-lines and OUT.gleaner-state exist. Every file is read and checked before anything is submitted.
     """
     labels, tasks = read_schema(read_labels(label_options.label, label_options.labels_file), task_options)
+    label_set = find_label_set(gateway, label_options.label_set, labels)
     options = drop_unset(
         **tasks,
-        threshold=read_threshold(label_options.threshold, labels),
+        label_set=label_set and label_set.reference,
+        threshold=read_threshold(label_options.threshold, choose_labels(labels, label_set)),
         model=label_options.model,
         flat=False if overlap.nested else None,
         multi_label=overlap.multi_label or None,

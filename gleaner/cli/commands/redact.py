@@ -13,7 +13,14 @@ from gleaner.cli.extraction import Query
 from gleaner.cli.files.file_runs import OutputOptions, run_files
 from gleaner.cli.files.reading_options import IdColumn, ReadingOptions
 from gleaner.cli.files.result_rows import TEXTS
-from gleaner.cli.label_options import ThresholdOptions, drop_unset, read_labels, read_threshold
+from gleaner.cli.label_options import (
+    ThresholdOptions,
+    choose_labels,
+    drop_unset,
+    find_label_set,
+    read_labels,
+    read_threshold,
+)
 
 
 @with_gateway
@@ -55,11 +62,14 @@ def redact_files(
     resumes it. A model misses some entities: a low --threshold hides more of them, and also text that is none.
     """
     labels = read_labels(label_options.label, label_options.labels_file)
-    if hide and labels is not None and (unknown := set(hide) - set(labels)):
+    label_set = find_label_set(gateway, label_options.label_set, labels)
+    all_labels = choose_labels(labels, label_set)
+    if hide and all_labels is not None and (unknown := set(hide) - set(all_labels)):
         raise CommandError(f"--hide names labels that are not looked for: {', '.join(sorted(unknown))}; add -l")
     redaction: dict[str, Any] = {"mode": mode, "labels": hide or None, "character": character, "length": length}
     options = drop_unset(
-        threshold=read_threshold(label_options.threshold, labels),
+        label_set=label_set and label_set.reference,
+        threshold=read_threshold(label_options.threshold, all_labels),
         model=label_options.model,
         explain=explain or None,
         redact={name: value for name, value in redaction.items() if value is not None}

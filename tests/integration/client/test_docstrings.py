@@ -13,6 +13,7 @@ from tests.support.processes.local_stack import RunningStack
 MODULES = (
     "gleaner.aio",
     "gleaner.client",
+    "gleaner.label_sets",
     "gleaner.webhook_endpoints",
     "gleaner.exports",
     "gleaner.dataframes",
