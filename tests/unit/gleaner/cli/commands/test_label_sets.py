@@ -46,7 +46,7 @@ def test_the_labels_of_a_version_are_printed_as_they_are_read(
 
 
 def test_label_sets_are_listed_and_deleted(gateway: ScriptedGateway, run_command: RunCommand) -> None:
-    """As a table with the versions that are stored."""
+    """A table shows the versions that are stored."""
     gateway.answers["GET /v1/label-sets"] = {"data": [SUMMARY], "next_cursor": None}
     gateway.answers["DELETE /v1/label-sets/drugs"] = Answer(204)
     [_, row] = run_command("label-sets", "list").stdout.splitlines()

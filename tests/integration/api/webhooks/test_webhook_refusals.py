@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.validation import MAX_ERRORS
-from tests.integration.api.test_webhooks_api import ALL, api, courier, deliveries_of, endpoint, receiver
+from tests.integration.api.webhooks.test_webhooks_api import ALL, api, courier, deliveries_of, endpoint, receiver
 from tests.support.api import Api, running_api
 from tests.support.delivering import Hands
 from tests.support.servers.receivers import Receiver
