@@ -22,7 +22,9 @@ MARKER_TOKENS = 2
 FREE_TOKENS = 64
 """Prompt tokens that add nothing to the cost of a short text: about fifteen labels."""
 CHARACTERS_PER_TOKEN = 4
-CACHED_PROMPTS = 64
+CACHED_SETS = 64
+MAX_CACHED_PROMPTS = 256
+"""Prompts of a set whose cost is cached; the cache holds their texts, and a document may have thousands."""
 _WEIGHT = 4
 _WEIGHT_ADDED = 8 * 1024
 
@@ -78,7 +80,7 @@ class Costs:
 
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
-        self._of_prompts = lru_cache(CACHED_PROMPTS)(prompt_cost)
+        self._of_prompts = lru_cache(CACHED_SETS)(prompt_cost)
         self._job = prompt_cost(iterate_prompts(tasks))
 
     def document_cost(self, document: Document) -> int:
@@ -86,8 +88,11 @@ class Costs:
         if document.error is not None:
             return 0
         tasks = document.choose_tasks(self._tasks)
-        cost = self._job if tasks is self._tasks else self._of_prompts(tuple(iterate_prompts(tasks)))
-        return cost.text_cost(len(document.text))
+        if tasks is self._tasks:
+            return self._job.text_cost(len(document.text))
+        prompts = tuple(iterate_prompts(tasks))
+        compute_cost = self._of_prompts if len(prompts) <= MAX_CACHED_PROMPTS else prompt_cost
+        return compute_cost(prompts).text_cost(len(document.text))
 
     def shard_weight(self, document: Document) -> int:
         """Return a document's weight for cutting shards: its cost, limited so that a job has few shards."""

@@ -21,6 +21,8 @@ NOT_A_LABEL = "is not one of the labels"
 TASK_FIELDS = frozenset({"labels", "relations", "classifications"})
 _RELATION_FIELDS = frozenset({"description", "head", "tail", "threshold"})
 _CLASSIFICATION_FIELDS = frozenset({"labels", "multi_label", "threshold"})
+_PLAIN_RELATION = RelationType()
+"""Shared by all relations without details: each object would need a hundred times the memory of its JSON."""
 _MAX_CACHED_CHARACTERS = 1 << 20
 """Length of the cached values as text; a stream may bring any number of different ones."""
 
@@ -102,11 +104,13 @@ class TaskParser:
         return {}
 
     def _read_relation(self, spec: Any, at: Pointer) -> RelationType:
-        if spec is None or isinstance(spec, str):
+        if spec is None:
+            return _PLAIN_RELATION
+        if isinstance(spec, str):
             return RelationType(description=self._read_description(spec, at))
         if not isinstance(spec, dict):
             self.errors.add(at, "must be a description, or an object")
-            return RelationType()
+            return _PLAIN_RELATION
         self._refuse_unknown(spec, _RELATION_FIELDS, at, "a relation")
         return RelationType(
             description=self._read_description(spec.get("description"), (*at, "description")),

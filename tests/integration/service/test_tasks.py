@@ -101,6 +101,7 @@ async def test_a_job_of_all_tasks_is_answered(ledger_url: str, broker_url: str, 
         {"text": "nobody"},
         {"id": "own", "text": "Eve", "relations": [], "classifications": {"size": ["small"]}},
         {"text": ""},
+        {"text": "Ada of Rio and Bob", "labels": ["thing"], "classifications": {}},
     ]
     async with running_service(ledger_url, broker_url, tmp_path, FakeEngine(ALL_TASKS)) as service:
         client = service.api.client
@@ -108,7 +109,7 @@ async def test_a_job_of_all_tasks_is_answered(ledger_url: str, broker_url: str, 
         assert (await client.post(f"{first}/cancel")).json()["status"] == "cancelled"
         url = (await client.post(f"{first}/retry")).json()["urls"]["self"]
         results = await service.read_results(url)
-        assert [result["status"] for result in results] == ["succeeded"] * 4 + ["failed"]
+        assert [result["status"] for result in results] == [*["succeeded"] * 4, "failed", "succeeded"]
         for result in results[:3]:
             check_answers(result)
         assert results[1]["windows"] > 1
@@ -117,6 +118,7 @@ async def test_a_job_of_all_tasks_is_answered(ledger_url: str, broker_url: str, 
         assert "relations" not in results[3]
         assert results[3]["classifications"] == {"size": [{"label": "small", "score": 1.0}]}
         assert not {"relations", "classifications"} & results[4].keys()
+        assert [relation["label"] for relation in results[5]["relations"]] == ["knows"] * 2  # of any labels
 
         pages = [(await client.get(f"{url}/results", params={"limit": 1})).json()]
         while cursor := pages[-1]["next_cursor"]:
@@ -129,7 +131,7 @@ async def test_a_job_of_all_tasks_is_answered(ledger_url: str, broker_url: str, 
         assert all(entities[row["index"]][int(row["head"])]["text"] == row["head_text"] for row in rows)
 
         assert await service.read_results(await service.submit(documents)) == results
-        assert service.worker.metrics.cached.labels("hit")._value.get() == 4
+        assert service.worker.metrics.cached.labels("hit")._value.get() == 5
 
         redacted = await service.read_results(await service.submit(documents, options={"redact": True}))
         for plain, hidden in zip(results, redacted, strict=True):
