@@ -51,11 +51,15 @@ _DOCUMENT = {
     "id": "a",
     "text": "Ada Lovelace met Charles Babbage in London.",
     "labels": ["person"],
+    "relations": ["knows"],
+    "classifications": {},
     "options": {"threshold": 0.4},
 }
 _HEAD = {
     "labels": {"person": "a human", "city": None},
-    "options": {"threshold": 0.3, "thresholds": {"person": 0.5}, "nested": True, "long_text": "truncate"},
+    "relations": {"knows": "has met", "lives in": {"head": ["person"], "tail": ["city"], "threshold": 0.3}},
+    "classifications": {"topic": ["sport"], "tone": {"labels": {"calm": None}, "multi_label": True}},
+    "options": {"threshold": {"person": 0.5}, "flat": False, "long_text": "truncate"},
     "webhook": {"url": "https://example.com/hook", "events": ["job.failed"]},
     "metadata": {"batch": "1"},
     "deadline_s": 60.5,
