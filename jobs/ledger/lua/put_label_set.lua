@@ -12,10 +12,11 @@ if int(known[1]) ~= int(last) then return {'conflict'} end
 local new = redis.call('SISMEMBER', names, name) == 0
 if new and redis.call('SCARD', names) >= int(most) then return {'full'} end
 local dropped = version - int(kept)
-local bytes = #sealed - redis.call('HSTRLEN', where, dropped) + (new and LABEL_SET_BYTES or 0)
+local had, bytes = int(redis.call('HGET', key('kept:' .. tenant), 'l:' .. name)), LABEL_SET_BYTES + #sealed
+for older = dropped + 1, int(last) do bytes = bytes + redis.call('HSTRLEN', where, older) end
 local stored = int(redis.call('HGET', key('tenant:' .. tenant), 'stored'))
-if bytes > 0 and int(most_bytes) > 0 and stored + bytes > int(most_bytes) then return {'stored'} end
-keep(tenant, 'l:' .. name, bytes)
+if bytes > had and int(most_bytes) > 0 and stored + bytes - had > int(most_bytes) then return {'stored'} end
+keep(tenant, 'l:' .. name, bytes - had)
 local first = new and version or known[3] -- a deleted set's versions are not numbered again
 redis.call('HSET', where, 'latest', version, 'first', first, 'labels', labels, version, sealed, 'at:' .. version, NOW)
 redis.call('HDEL', where, dropped, 'at:' .. dropped)

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from gateway.schemas.label_sets import LabelSetBody, LabelSetsPage, LabelSetWithLabels
+from jobs import ledger
+from jobs.ledger import ModelFacts
 from tests.support.api import Api, running_api
 
 pytestmark = pytest.mark.anyio
@@ -146,6 +148,18 @@ async def test_writers_at_the_same_time_make_a_version_each(api: Api) -> None:
         if version > len(numbers) - 10:
             read = await api.client.get(f"{ALL}/drugs", params={"version": version})
             assert list(read.json()["labels"]) == [f"label {number}"]
+
+
+async def test_a_job_may_use_as_many_labels_as_its_model_announces(api: Api) -> None:
+    """A set of 1,500 is what bi-encoders take, and not a label more than they say."""
+    facts = ModelFacts(max_labels=1500)
+    await api.worker.store.run(ledger.announce_worker("gleaner-small", "w", 1, "rev-1", facts))
+    labels: dict[str, str | None] = {f"label {number}": "a description of it" for number in range(1498)}
+    await put(api, {**labels, **DRUGS}, "many")
+    job, entity_labels = await extract(api, label_set="many")
+    assert (job["label_set"], entity_labels) == ("many@1", ["drug", "dose"])
+    await put(api, {**labels, **DRUGS, "one more": None}, "many")
+    await refused(api, 422, "validation_failed", label_set="many")
 
 
 async def test_the_bounds_of_a_set_and_of_a_tenant(ledger_url: str, broker_url: str, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_deleted_set_does_not_give_its_numbers_away(store: Ledger, client: red
 
 
 def test_a_tenant_has_a_number_of_sets_and_of_bytes(store: Ledger, client: redis.Redis) -> None:
-    """A new version of a set that exists needs no other; a smaller one is never refused."""
+    """A new version of a set that exists needs no other set."""
     for number in range(label_sets.MAX_LABEL_SETS):
         put(store, 0, b"", f"set{number}")
     assert [put(store, 0), put(store, 1, b"two", "set7")] == ["full", "ok"]
@@ -71,3 +71,12 @@ def test_a_tenant_has_a_number_of_sets_and_of_bytes(store: Ledger, client: redis
     assert put(store, 2, b"x", "set7", most=used) == "stored"
     assert put(store, 2, b"x", "set7", most=used + 1) == "ok"
     assert stored(client)["t1"] == used + 1
+
+
+def test_a_count_that_an_older_courier_took_off_comes_back(store: Ledger, client: redis.Redis) -> None:
+    """It knows no label sets and thinks that their records are of jobs that are gone."""
+    put(store, 0, b"one")
+    client.hdel("{gleaner}:kept:t1", "l:drugs")
+    client.hset("{gleaner}:tenant:t1", "stored", 0)
+    put(store, 1, b"three")
+    assert stored(client) == recount(client)
