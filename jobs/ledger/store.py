@@ -33,8 +33,7 @@ BARRIER_KEY = f"{PREFIX}barrier"
 
 def record_key(record_id: str) -> str:
     """Return the key whose existence shows that a server has a job, or a webhook endpoint."""
-    kind = "job" if record_id.startswith("job_") else "ep"
-    return f"{PREFIX}{kind}:{record_id}"
+    return f"{PREFIX}job:{record_id}" if record_id.startswith("job_") else f"{PREFIX}ep:{record_id}"
 
 
 @dataclass(frozen=True, slots=True)
