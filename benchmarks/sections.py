@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 
 from benchmarks import peers
 from benchmarks.figures import Figures, Value
-from benchmarks.measurements import accept, accuracy, contests, gpu, path, scale, starts
+from benchmarks.measurements import accept, accuracy, contests, gpu, labels, path, scale, starts
 from benchmarks.measurements.contests import Size
 
 FASTER = 20
 """Multiple of gleaner-small's speed on two cores: fast enough that the other processes use all cores."""
+LABELS_DOCUMENTS = 16
 GPU_TIMES = 64
 """Multiple of the other sections' texts for a GPU, which reads as many in the same time."""
 
@@ -35,6 +36,17 @@ def _measure_accuracy(now: Figures, size: Size) -> None:
     base = next(iter(scores.values()))
     now.values["accuracy"] = [
         Value(f"F1, {way}", score, "", f">= {base - accuracy.POINTS:.2f}") for way, score in scores.items()
+    ]
+
+
+def _measure_labels(now: Figures, size: Size) -> None:
+    """Measure a thousand labels: with a bi-encoder, and with a uni-encoder of its size in many passes."""
+    rates = labels.measure_labels(LABELS_DOCUMENTS, min(3, size.rounds))
+    few, many = rates["bi-encoder", labels.FEW], rates["bi-encoder", labels.MANY]
+    now.values["labels"] = [
+        *(Value(f"{model}, {count:,} labels", rate, "documents/s") for (model, count), rate in rates.items()),
+        Value("bi-encoder: many labels / few", many / few, "", ">= 0.5"),
+        Value("many labels: bi-encoder / uni-encoder", many / rates["uni-encoder", labels.MANY], "", ">= 50"),
     ]
 
 
@@ -112,6 +124,7 @@ SECTIONS: Mapping[str, Callable[[Figures, Size], None]] = {
     "medium": contests.measure_medium,
     "gpu": _measure_gpu,
     "accuracy": _measure_accuracy,
+    "labels": _measure_labels,
     "path": _measure_path,
     "scale": _measure_scale,
     "starts": _measure_starts,

@@ -116,9 +116,7 @@ def _select_above(
     Only scores that may be above it go through exp. Of a row with too many the best are taken, and those equal to
     the last of them: at threshold 0 a window has a hundred thousand, each of which becomes an object.
     """
-    with np.errstate(divide="ignore"):
-        least = np.log(thresholds) - np.log1p(-np.minimum(thresholds, 1.0))  # the threshold as a logit
-    over = logits > least - np.float32(1e-3)
+    over = logits > _least_logits(thresholds)
     over &= real
     excess: dict[int, int] = {}
     if np.count_nonzero(over) > limits.min():
@@ -131,6 +129,13 @@ def _select_above(
     scores = _sigmoid(logits[indexes])
     sure = scores > np.broadcast_to(thresholds, logits.shape)[indexes]
     return tuple(index[sure] for index in indexes), scores[sure], excess
+
+
+def _least_logits(thresholds: Array) -> Array:
+    """Return logits below which no score is above its threshold, whatever the rounding."""
+    with np.errstate(divide="ignore"):
+        least: Array = np.log(thresholds) - np.log1p(-np.minimum(thresholds, 1.0)) - np.float32(1e-3)
+    return least
 
 
 def _find_dense(logits: Array, thresholds: Array, lengths: Array, limits: Array) -> tuple[_Candidates, _Excess]:
@@ -146,6 +151,9 @@ def _find_tagged(logits: Array, thresholds: Array, lengths: Array, limits: Array
     """Return spans from a start to an end with all words between inside; the score is the least of them all."""
     parts: list[_Candidates] = []
     excess: dict[int, int] = {}
+    # Only labels with a start somewhere go through exp: of thousands few have one.
+    columns = np.nonzero((logits[..., 0] > _least_logits(thresholds)[:, None]).any(axis=(0, 1)))[0]
+    logits, thresholds = logits[:, :, columns], thresholds[:, columns]
     scores = _sigmoid(logits)
     over = scores > thresholds[:, None, :, None]
     over[..., 2] = scores[..., 2] >= thresholds[:, None, :]  # like gliner
@@ -160,7 +168,8 @@ def _find_tagged(logits: Array, thresholds: Array, lengths: Array, limits: Array
             least = np.minimum.accumulate(scores[row, start : start + reach, label, 2])[ends]
             least = np.minimum(np.minimum(least, scores[row, start + ends, label, 1]), scores[row, start, label, 0])
             same = np.zeros_like(ends)
-            of_row.append(_Candidates(same + row, same + start, start + ends + 1, same + label, least, same))
+            labels = same + columns[label]
+            of_row.append(_Candidates(same + row, same + start, start + ends + 1, labels, least, same))
             count += len(ends)
             pending += len(ends)
             if pending > 4 * limits[row]:  # there may be words times words times labels

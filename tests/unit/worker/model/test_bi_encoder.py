@@ -52,14 +52,16 @@ def test_words_are_tagged_as_by_the_librarys_scorer(monkeypatch: pytest.MonkeyPa
         torch.testing.assert_close(score(head, words, labels[0]), scorer(words, labels[:1].expand(2, -1, -1)))
 
 
-@pytest.mark.parametrize("span_mode", ["markerV0", "query", "conv_share"])
-def test_spans_are_scored_as_by_the_librarys_layers(span_mode: str) -> None:
-    """For spans that end in the text, with labels of all rows or of each."""
+@pytest.mark.parametrize(
+    ("span_mode", "count"), [("markerV0", 7), ("markerV0", 20), ("query", 7), ("conv_share", 7)]
+)
+def test_spans_are_scored_as_by_the_librarys_layers(span_mode: str, count: int) -> None:
+    """For spans that end in the text, with labels of all rows or of each, few or many."""
     core = make_core(span_mode)
     head = bi_encoder.make_head(core)
     assert isinstance(head, MarkerHead) == (span_mode == "markerV0")
     assert isinstance(core.span_rep_layer.context_encoder, IdentityContextEncoder)
-    words, labels = torch.randn(2, WORDS, SIZE), torch.randn(2, LABELS, SIZE)
+    words, labels = torch.randn(2, WORDS, SIZE), torch.randn(2, count, SIZE)
     starts = torch.arange(WORDS).repeat_interleave(WIDTH)
     ends = starts + torch.arange(WIDTH).repeat(WORDS)
     inside = (ends < WORDS).reshape(WORDS, WIDTH)
