@@ -27,6 +27,12 @@ Columns = dict[str, list[Any]]
 
 _EXTRAS: Final[Mapping[str, str]] = {"pandas": "frame", "polars": "frame", "datasets": "datasets"}
 _ENTITY: Final[Mapping[str, type]] = {"start": int, "end": int, "text": str, "label": str, "score": float}
+_RELATION: Final[Mapping[str, type]] = {"relation": str, "score": float} | {
+    f"{end}{suffix}": kind
+    for end in ("head", "tail")
+    for suffix, kind in {"": int, "_start": int, "_end": int, "_text": str, "_label": str}.items()
+}
+_CLASS: Final[Mapping[str, type]] = {"classification": str, "label": str, "score": float}
 
 
 class MissingExtraError(ImportError):
@@ -130,6 +136,45 @@ def entities(results: Iterable[Result], library: Library = "pandas") -> Any:
     return _build_frame(library, _build_columns(rows, "id", (result.id for result in rows)))
 
 
+def relations(results: Iterable[Result], library: Library = "pandas") -> Any:
+    """Return the relations of existing results as a tidy frame: one row per relation.
+
+    Its columns are `id`, `relation`, `score`, and for `head` and `tail` the number of the entity in its document,
+    from 0 as in `result.entities` and among the document's rows of `entities`, with its `_start`, `_end`, `_text`
+    and `_label`.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    columns: Columns = {name: [] for name in ("id", *_RELATION)}
+    for result in _warn_of_failures(results):
+        for head, relation, tail in result.relation_entities():
+            cells: list[Any] = [result.id, relation.label, relation.score]
+            for number, entity in ((relation.head, head), (relation.tail, tail)):
+                cells += [number, entity.start, entity.end, entity.text, entity.label]
+            for name, cell in zip(columns, cells, strict=True):
+                columns[name].append(cell)
+    return _build_frame(library, columns, _RELATION)
+
+
+def classifications(results: Iterable[Result], library: Library = "pandas") -> Any:
+    """Return the classes of existing results as a tidy frame: one row per class, best first.
+
+    Its columns are `id`, `classification`, `label`, `score`.
+
+    Raises:
+        MissingExtraError: the library is not installed.
+    """
+    columns: Columns = {name: [] for name in ("id", *_CLASS)}
+    for result in _warn_of_failures(results):
+        for classification, scores in (result.classifications or {}).items():
+            for score in scores:
+                cells = (result.id, classification, score.label, score.score)
+                for name, cell in zip(columns, cells, strict=True):
+                    columns[name].append(cell)
+    return _build_frame(library, columns, _CLASS)
+
+
 def library_of(data: object) -> Library:
     """Return the library of a frame, without importing any library.
 
@@ -181,7 +226,7 @@ def _read_column(library: Library, data: Any, name: str) -> Iterator[Any]:
 
 
 def _build_columns(results: Iterable[Result], key: str, names: Iterable[Any] | None) -> Columns:
-    """Return the columns of a tidy frame; warn of failed documents.
+    """Return the columns of a tidy frame of entities; warn of failed documents.
 
     Raises:
         TypeError: the id column has the name of a column of entities.
@@ -189,25 +234,31 @@ def _build_columns(results: Iterable[Result], key: str, names: Iterable[Any] | N
     if key in _ENTITY:
         raise TypeError(f"the id column {key!r} has the name of an output column; rename it")
     columns: Columns = {name: [] for name in (key, *_ENTITY)}
-    failed: Counter[str] = Counter()
-    total = 0
     ids = iter(names) if names is not None else None
-    for result in results:
-        total += 1
+    for result in _warn_of_failures(results):
         name = result.index if ids is None else next(ids)
-        code = _error_code(result)
-        if code is not None:
-            failed[code] += 1
         for entity in result.entities:
             columns[key].append(name)
             for field in _ENTITY:
                 columns[field].append(getattr(entity, field))
+    return columns
+
+
+def _warn_of_failures(results: Iterable[Result]) -> Iterator[Result]:
+    """Yield the results, then warn if documents failed."""
+    failed: Counter[str] = Counter()
+    total = 0
+    for result in results:
+        total += 1
+        code = _error_code(result)
+        if code is not None:
+            failed[code] += 1
+        yield result
     if failed:
         why = ", ".join(f"{count} x {code}" for code, count in failed.most_common())
         warnings.warn(
-            f"{failed.total()} of {total} documents failed ({why}); dataframes.annotate shows which", stacklevel=3
+            f"{failed.total()} of {total} documents failed ({why}); dataframes.annotate shows which", stacklevel=4
         )
-    return columns
 
 
 def _error_code(result: Result) -> str | None:
@@ -224,17 +275,17 @@ def _import_library(library: Library) -> Any:
         raise MissingExtraError(f"{library} is not installed: pip install 'gleaner-ner[{extra}]'") from None
 
 
-def _build_frame(library: Library, columns: Columns) -> Any:
+def _build_frame(library: Library, columns: Columns, kinds: Mapping[str, type] = _ENTITY) -> Any:
     """Return a frame whose columns have the right types even without rows."""
     module = _import_library(library)
     key, *_ = columns
     if library == "pandas":
-        types = {"start": "int64", "end": "int64", "score": "float64", "text": "str", "label": "str"}
-        frame = module.DataFrame(columns).astype(types)
+        types = {int: "int64", float: "float64", str: "str"}
+        frame = module.DataFrame(columns).astype({name: types[kind] for name, kind in kinds.items()})
         return frame if len(frame) or key != "row" else frame.astype({"row": "int64"})
     if library == "polars":
-        kinds = {int: module.Int64, float: module.Float64, str: module.String}
-        schema: dict[str, Any] = {name: kinds[kind] for name, kind in _ENTITY.items()}
+        dtypes = {int: module.Int64, float: module.Float64, str: module.String}
+        schema: dict[str, Any] = {name: dtypes[kind] for name, kind in kinds.items()}
         if not columns[key]:
             schema[key] = module.Int64 if key == "row" else module.String
         return module.DataFrame(columns, schema_overrides=schema)

@@ -14,16 +14,17 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import asdict
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from gleaner.dataframes import MissingExtraError
-from gleaner.models import Entity, Result
+from gleaner.models import ClassScore, Entity, Relation, Result
 
 if TYPE_CHECKING:
     from spacy.language import Language
-    from spacy.tokens import Doc, DocBin
+    from spacy.tokens import Doc, DocBin, Span
 
 OffsetUnit = Literal["codepoint", "utf16", "byte"]
 Tokenize = Callable[[str], Iterable[tuple[int, int]]]
@@ -44,7 +45,9 @@ def docs(
 
     `doc.spans["gleaner"]` has every entity, and their scores in `.attrs["scores"]`; `doc.ents`, which cannot
     overlap, has the longest ones. An entity that ends within a token is extended to the whole token.
-    `doc.user_data["id"]` is the document's id.
+    `doc.user_data["id"]` is the document's id. If relations were requested, `doc.user_data["relations"]` lists
+    their `label`, `score`, and `head` and `tail`, which are indexes into `doc.spans["gleaner"]`. If classifications
+    were requested, `doc.cats` has the score of each class, as `topic/sport`.
 
     Args:
         results: as the client returns them.
@@ -69,15 +72,29 @@ def docs(
     pipeline = spacy.blank("xx") if nlp is None else nlp
     for result, text, entities in _select_succeeded(results, texts, offset_unit):
         doc = pipeline.make_doc(text)
-        spans, scores = [], []
-        for entity in entities:
+        spans: list[Span] = []
+        scores: list[float] = []
+        positions: dict[int, int] = {}
+        for number, entity in enumerate(entities):
             span = doc.char_span(entity.start, entity.end, entity.label, alignment_mode="expand")
             if span is not None:
+                positions[number] = len(spans)
                 spans.append(span)
                 scores.append(entity.score)
         doc.spans[SPANS_KEY] = SpanGroup(doc, name=SPANS_KEY, attrs={"scores": scores}, spans=spans)
         doc.set_ents(filter_spans(spans))
         doc.user_data["id"] = result.id
+        if result.relations is not None:
+            doc.user_data["relations"] = [
+                {**asdict(relation), "head": positions[relation.head], "tail": positions[relation.tail]}
+                for relation in result.relations
+                if {relation.head, relation.tail} <= positions.keys()
+            ]
+        doc.cats = {
+            f"{name}/{score.label}": score.score
+            for name, classes in (result.classifications or {}).items()
+            for score in classes
+        }
         yield doc
 
 
@@ -157,8 +174,12 @@ def label_studio(
     to_name: str = "text",
     model_version: str = "gleaner",
     offset_unit: OffsetUnit = "codepoint",
+    multi_label: Collection[str] = (),
 ) -> Iterator[dict[str, Any]]:
     """Yield Label Studio tasks with predictions, to be written as one JSON list and imported for correction.
+
+    Relations connect the regions of their entities, by the names of the interface's `<Relations>` tag. A
+    classification is the choice of the `<Choices>` tag with its name.
 
     Args:
         results: as the client returns them.
@@ -167,6 +188,7 @@ def label_studio(
         to_name: name of its `<Text>` tag, whose value is `$text`.
         model_version: name of the predictions in Label Studio.
         offset_unit: unit of the entities' offsets. Label Studio counts code points.
+        multi_label: classifications of which every class in the result is chosen; of others, the best one.
 
     Raises:
         ValueError: the numbers of results and texts differ, or a text is missing.
@@ -189,9 +211,34 @@ def label_studio(
             }
             for number, entity in enumerate(entities)
         ]
+        regions += [_make_relation(result.index, relation) for relation in result.relations or ()]
+        for name, scores in (result.classifications or {}).items():
+            if chosen := scores if name in multi_label else scores[:1]:
+                regions.append(_make_choices(name, to_name, chosen))
         lowest = min((entity.score for entity in entities), default=1.0)
         prediction = {"model_version": model_version, "score": lowest, "result": regions}
         yield {"data": {"text": text, "id": result.id}, "predictions": [prediction]}
+
+
+def _make_relation(index: int, relation: Relation) -> dict[str, Any]:
+    return {
+        "type": "relation",
+        "from_id": f"{index}-{relation.head}",
+        "to_id": f"{index}-{relation.tail}",
+        "direction": "right",
+        "labels": [relation.label],
+        "score": relation.score,
+    }
+
+
+def _make_choices(name: str, to_name: str, scores: Sequence[ClassScore]) -> dict[str, Any]:
+    return {
+        "from_name": name,
+        "to_name": to_name,
+        "type": "choices",
+        "value": {"choices": [score.label for score in scores]},
+        "score": min(score.score for score in scores),
+    }
 
 
 def _select_succeeded(

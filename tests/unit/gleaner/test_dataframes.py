@@ -12,7 +12,7 @@ import polars
 import pytest
 
 from gleaner import Client, dataframes
-from gleaner.models import Entity, Result
+from gleaner.models import ClassScore, Entity, Relation, Result
 from tests.support.fakes.scripted_http import Answer, ReceivedRequest, ScriptedServer
 
 TEXTS = ["Ada met Bob", None, "nobody", "Cid"]
@@ -171,3 +171,19 @@ def test_every_kind_of_missing_text_fails_alone(client: Client) -> None:
     )
     frame = dataframes.annotate(client, data, text="body", labels=["x"])
     assert frame["entities_error"].tolist() == [None, *["empty_text"] * 4]
+
+
+@pytest.mark.parametrize("library", ["pandas", "polars", "datasets"])
+def test_relations_and_classes_are_frames(library: dataframes.Library) -> None:
+    """A row is a relation or a class; a result without any has no row."""
+    people = (Entity(0, 3, "Ada", "x", 0.5), Entity(8, 11, "Bob", "x", 0.5))
+    answers = Result(
+        *(0, "a", "succeeded", people),
+        relations=(Relation("met", 1, 0, 0.75),),
+        classifications={"topic": (ClassScore("sport", 0.75), ClassScore("war", 0.25))},
+    )
+    relations = dataframes.relations([answers], library)
+    assert rows(relations) == [("a", "met", 0.75, 1, 8, 11, "Bob", "x", 0, 0, 3, "Ada", "x")]
+    classes = dataframes.classifications([answers], library)
+    assert rows(classes) == [("a", "topic", "sport", 0.75), ("a", "topic", "war", 0.25)]
+    assert rows(dataframes.relations([Result(1, "b", "succeeded")], library)) == []

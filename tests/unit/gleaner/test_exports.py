@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from spacy.tokens import DocBin
 
 from gleaner import exports
 from gleaner.dataframes import MissingExtraError
-from gleaner.models import DocumentError, Entity, Result
+from gleaner.models import ClassScore, DocumentError, Entity, Relation, Result
 
 TEXT = "😀 The University of London's library, Zoë said."
 UNIVERSITY, LONDON, ZOE = "University of London", "London", "Zoë"
@@ -128,3 +129,58 @@ def test_without_spacy_the_error_names_the_extra(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setitem(sys.modules, "spacy", None)
     with pytest.raises(MissingExtraError, match=r"gleaner-ner\[spacy\]"):
         list(exports.docs([], []))
+
+
+def with_tasks() -> Result:
+    """Return a result with a relation and the classes of two classifications."""
+    scores = {
+        "topic": (ClassScore("library", 0.75), ClassScore("sport", 0.25)),
+        "mood": (ClassScore("calm", 0.75), ClassScore("kind", 0.625)),
+        "tone": (),
+    }
+    return replace(nested(), relations=(Relation("works for", 2, 0, 0.5),), classifications=scores)
+
+
+def test_a_doc_has_relations_and_classes() -> None:
+    """They survive a DocBin; a document for which none were requested has neither."""
+    [doc] = exports.docbin([with_tasks()], [TEXT]).get_docs(spacy.blank("xx").vocab)
+    [relation] = doc.user_data["relations"]
+    spans = doc.spans[exports.SPANS_KEY]
+    assert (spans[relation["head"]].text, relation["label"], spans[relation["tail"]].text) == (
+        ZOE,
+        "works for",
+        UNIVERSITY,
+    )
+    assert doc.cats == {"topic/library": 0.75, "topic/sport": 0.25, "mood/calm": 0.75, "mood/kind": 0.625}
+    [plain] = exports.docs([nested()], [TEXT])
+    assert ("relations" in plain.user_data, plain.cats) == (False, {})
+
+
+def test_label_studio_has_relations_and_choices() -> None:
+    """The best class is chosen, or every class of a classification that allows several."""
+    [task] = exports.label_studio([with_tasks()], [TEXT], multi_label=["mood", "tone"])
+    regions = task["predictions"][0]["result"]
+    assert regions[3:] == [
+        {
+            "type": "relation",
+            "from_id": regions[2]["id"],
+            "to_id": regions[0]["id"],
+            "direction": "right",
+            "labels": ["works for"],
+            "score": 0.5,
+        },
+        {
+            "from_name": "topic",
+            "to_name": "text",
+            "type": "choices",
+            "score": 0.75,
+            "value": {"choices": ["library"]},
+        },
+        {
+            "from_name": "mood",
+            "to_name": "text",
+            "type": "choices",
+            "score": 0.625,
+            "value": {"choices": ["calm", "kind"]},
+        },
+    ]
