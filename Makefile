@@ -53,9 +53,8 @@ up: setup ## Start the local stack; Ctrl-C stops it
 # threads must not spin meanwhile: the model's tests took twice as much of the cores.
 test: setup tools ## Every check and every test; tests that measure run last and alone
 	@OMP_WAIT_POLICY=passive $(MAKE) --no-print-directory --jobs 3 --output-sync=target UNIT="$(addprefix --ignore=,$(PURE))" \
-	  INTEGRATION=--ignore=tests/integration/model integration models ship unit faults security coverage fast
+	  INTEGRATION=--ignore=tests/integration/model integration models ship shown unit faults security coverage fast
 	@$(MAKE) --no-print-directory attacks
-	@$(MAKE) --no-print-directory shown
 
 fast: lint types imports bandit secrets ## Only the static checks
 
@@ -113,11 +112,11 @@ fuzz: setup ## Fuzz every parser of external input for a minute, as `security` d
 security: setup tools ## The attacks of one hostile tenant that must be refused
 	$(BIN)/python -m pytest tests/security -m "not alone"
 
-attacks: setup tools ## Attacks whose effect on other tenants is measured; ATTACK_S=n for the mix
-	$(BIN)/python -m pytest tests/security -m alone
+attacks: setup tools ## Tests that measure: an attack's effect on other tenants, looks at metrics; ATTACK_S=n for the mix
+	$(BIN)/python -m pytest tests/security tests/operations/test_truth.py -m alone
 
-shown: setup tools ## The tests of console and operations, which observe a running service: alone
-	$(BIN)/python -m pytest tests/console tests/operations
+shown: setup tools ## The tests of console and operations, which observe a running service
+	$(BIN)/python -m pytest tests/console tests/operations -m "not alone"
 
 ship: setup tools ## The tests of chart, KEDA, images and pipelines, in a separate process
 	$(BIN)/python -m pytest tests/ship -m "not slow"

@@ -33,6 +33,7 @@ return {shards, characters, #jobs, oldest > 0 and tonumber(time[1]) - oldest / 1
 """
 """Counts every shard by its own record, which no metric looks at: they show sums that transitions keep."""
 
+pytestmark = pytest.mark.alone
 JOBS = 200
 """Enough for several looks while they come in: a gateway takes some hundreds a second."""
 
