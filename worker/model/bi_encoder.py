@@ -113,7 +113,7 @@ def make_head(core: Any) -> Any:
 
 
 class ManyLabelsHead(MarkerHead):
-    """A `MarkerHead` that makes a vector for each span where there are so many labels that this is cheaper.
+    """A `MarkerHead` that makes a vector for each span where the number of labels makes this cheaper.
 
     A span's hidden layer is four times as wide as its vector: to make the vectors costs as much as to multiply the
     hidden layer with about 1.3 times as many labels as a vector has numbers.
