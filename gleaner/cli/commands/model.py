@@ -1,21 +1,36 @@
-"""`gleaner model convert`: copy a model from any source to a folder that a worker can load directly."""
+"""`gleaner model`: copy a model to a folder that workers load directly; compare a model with its library."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
+from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
-from gleaner.cli.exit_codes import CommandError
-from gleaner.cli.printing import AsJson, print_json, print_line
+from gleaner.cli.exit_codes import DOCUMENTS_FAILED, CommandError
+from gleaner.cli.printing import AsJson, print_json, print_line, print_table
 
 app = typer.Typer(no_args_is_help=True, help="Prepare a model for workers.")
 
 REQUIRED_PACKAGES = ("filelock", "fsspec", "orjson", "torch", "huggingface_hub")
+
+Source = Annotated[
+    str, typer.Argument(help="A folder, a hub id (owner/name), or an s3://, gs:// or az:// address.")
+]
+Revision = Annotated[
+    str | None, typer.Option(help="Commit, tag or branch of a hub id; for other sources, the files' SHA-256.")
+]
+BackboneRevision = Annotated[
+    str | None, typer.Option(help="Commit of the hub repository that a missing tokenizer comes from.")
+]
+Variant = Annotated[str, typer.Option(help="Variant of the weights: `fp16` is model.fp16.safetensors.")]
+Cache = Annotated[Path, typer.Option(envvar="GLEANER_MODEL_CACHE", help="Folder of downloaded files.")]
+DEFAULT_CACHE = Path("~/.cache/gleaner/models")
 
 
 @app.callback()
@@ -25,20 +40,12 @@ def model() -> None:
 
 @app.command("convert")
 def convert_model(
-    source: Annotated[
-        str, typer.Argument(help="A folder, a hub id (owner/name), or an s3://, gs:// or az:// address.")
-    ],
+    source: Source,
     folder: Annotated[Path, typer.Argument(help="The folder to create; it must not exist yet.")],
-    revision: Annotated[
-        str | None, typer.Option(help="Commit, tag or branch of a hub id; for other sources, the files' SHA-256.")
-    ] = None,
-    backbone_revision: Annotated[
-        str | None, typer.Option(help="Commit of the hub repository that a missing tokenizer comes from.")
-    ] = None,
-    variant: Annotated[str, typer.Option(help="Variant of the weights: `fp16` is model.fp16.safetensors.")] = "",
-    cache: Annotated[Path, typer.Option(envvar="GLEANER_MODEL_CACHE", help="Folder of downloaded files.")] = Path(
-        "~/.cache/gleaner/models"
-    ),
+    revision: Revision = None,
+    backbone_revision: BackboneRevision = None,
+    variant: Variant = "",
+    cache: Cache = DEFAULT_CACHE,
     as_json: AsJson = False,
 ) -> None:
     """Create a folder that workers load without a network: weights as one safetensors file, with the tokenizer.
@@ -69,6 +76,76 @@ def convert_model(
     print_line(f"  GLEANER_MODEL_REVISION={revision_of_copy}")
 
 
+@app.command("check")
+def check_model(
+    source: Source,
+    revision: Revision = None,
+    backbone_revision: BackboneRevision = None,
+    variant: Variant = "",
+    cache: Cache = DEFAULT_CACHE,
+    device: Annotated[Literal["auto", "cpu", "cuda"], typer.Option(help="Where to run it.")] = "auto",
+    runtime: Annotated[
+        Literal["auto", "torch", "onnx", "openvino", "cudagraphs"], typer.Option(help="The runtime to check.")
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "fp32", "bf16", "fp16", "int8"], typer.Option(help="The precision to check.")
+    ] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Load a model as a worker does, and compare its entities with those of its library.
+
+    The built-in texts are of several scripts, each alone in a micro-batch and together with the others. Exit code 1
+    if an answer differs by more than the precision explains, if nothing could be compared, or if a worker would
+    refuse the model. Requires the extra `worker`.
+    """
+    models = _import_resolver(*REQUIRED_PACKAGES, "gliner")
+    from worker.model.check import check_model as compare_model
+    from worker.model.engine import EngineOptions
+    from worker.model.errors import ModelBrokenError, ModelError, PickleRefusedError
+
+    try:
+        options = models.SourceOptions(backbone_revision, convert="true", variant=variant)
+        resolved = models.resolve_model(source, revision, cache.expanduser(), options)
+        verdict = compare_model(resolved, EngineOptions(device, precision, runtime, cache.expanduser()))
+    except (ModelBrokenError, PickleRefusedError) as refusal:
+        _print_refusal(str(refusal), as_json)
+        raise typer.Exit(DOCUMENTS_FAILED) from None
+    except (ModelError, ValueError) as failure:
+        raise CommandError(str(failure)) from None
+    if as_json:
+        print_json({**asdict(verdict), "equal": verdict.reason is None, "reason": verdict.reason})
+    else:
+        _print_verdict(source, verdict)
+    if verdict.reason is not None:
+        raise typer.Exit(DOCUMENTS_FAILED)
+
+
+def _print_refusal(reason: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"equal": False, "reason": f"refused: {reason}"})
+    else:
+        print_line(f"refused: {reason}", to_stderr=True)
+
+
+def _print_verdict(source: str, verdict: Any) -> None:
+    def describe(difference: float) -> str:
+        return "equal" if difference <= verdict.margin else f"differs by {difference:.4f}"
+
+    rows: Sequence[Sequence[object]] = [
+        (_shorten(item.text), item.entities, describe(item.alone), describe(item.in_company))
+        for item in verdict.comparisons
+    ]
+    print_table(("text", "entities", "alone", "with others"), rows)
+    print_line(f"{source} runs on {verdict.runtime}; its tasks: {', '.join(verdict.tasks)}")
+    if verdict.not_compared:
+        print_line(f"not compared: {', '.join(verdict.not_compared)}")
+    print_line(f"BAD: {verdict.reason}" if verdict.reason else "equal: every answer is that of its library")
+
+
+def _shorten(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:39]}…"
+
+
 def _copy_model(models: ModuleType, resolved: Any, folder: Path, cache: Path) -> str:
     """Copy the verified files, verify the copy, and return its revision."""
     partial = folder.with_name(f"{folder.name}.partial")
@@ -88,8 +165,8 @@ def _copy_model(models: ModuleType, resolved: Any, folder: Path, cache: Path) ->
     return str(copy.revision)
 
 
-def _import_resolver() -> ModuleType:
-    missing = [name for name in REQUIRED_PACKAGES if find_spec(name) is None]
+def _import_resolver(*packages: str) -> ModuleType:
+    missing = [name for name in packages or REQUIRED_PACKAGES if find_spec(name) is None]
     if missing:
         raise CommandError(f"this command requires {missing[0]}: pip install 'gleaner-ner[worker]'")
     from worker.model.sources import resolve

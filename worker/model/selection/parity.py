@@ -33,13 +33,13 @@ Rows = list[NDArray[Any]]
 ROWS = 8
 """Rows of a micro-batch when timing; about as many as fit a CPU's caches."""
 
-_LABEL_SETS: tuple[Labels, ...] = (
+LABEL_SETS: tuple[Labels, ...] = (
     {"person": None, "organization": None, "location": None},
     {"person": None, "company": None, "city": None, "date": None, "product": None},
     {"animal": None},
     dict.fromkeys(("event", "country", "river", "ship", "job title", "language", "food")),
 )
-_TEXTS = (
+TEXTS = (
     "Maria Keller moved to Oslo.",
     "The harbour office closed early on Friday.",
     "In April the ferry Nordlys carried 412 people from Bergen to Kirkenes and back.",
@@ -70,7 +70,7 @@ _TEXTS = (
     "The Amazon rose by nine metres.",
     "Orchard Bank and the city of Lyon will pay for the bridge.",
 )
-_SCRIPTS = (
+SCRIPTS = (
     "Die Deutsche Bank eröffnete eine Filiale in München.",
     "José García viajó el martes a São Paulo.",
     "Владимир Петров приехал в Москву.",
@@ -84,7 +84,7 @@ _SCRIPTS = (
     "김철수는 서울대학교에서 공부한다.",
     "Teo Marsh ❤️ Paris 🎉!",
 )
-"""Short texts: in a micro-batch with one of `_TEXTS` that is at least four times as long."""
+"""Short texts: in a micro-batch with one of `TEXTS` that is at least four times as long."""
 LONG = 40
 """Words to which such a text is cut: longer ones would only take time."""
 MIXED_BATCHES = 3
@@ -102,17 +102,17 @@ class Trial:
 
 def build_timing_batches(tokenizer: Tokenizer) -> list[list[Window]]:
     """Return built-in texts as micro-batches of similar lengths, with several sets of labels each, for timing."""
-    windows = [window for i, text in enumerate(_TEXTS) for window in _cut_text(i, text, tokenizer)]
+    windows = [window for i, text in enumerate(TEXTS) for window in _cut_text(i, text, tokenizer)]
     windows.sort(key=lambda window: window.row_tokens)
     return [windows[i : i + ROWS] for i in range(0, len(windows), ROWS)]
 
 
 def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
     """Return micro-batches of short texts with one four times as long, and of one text alone."""
-    longest = sorted(_TEXTS, key=len)[-MIXED_BATCHES:]
+    longest = sorted(TEXTS, key=len)[-MIXED_BATCHES:]
     batches = []
     for number, text in enumerate(longest):
-        texts = (*_SCRIPTS[number::MIXED_BATCHES], " ".join(text.split()[:LONG]))
+        texts = (*SCRIPTS[number::MIXED_BATCHES], " ".join(text.split()[:LONG]))
         rows = [_cut_text(number + i, short, tokenizer)[0] for i, short in enumerate(texts)]
         batches += [rows, rows[:1]]
     return batches
@@ -121,7 +121,7 @@ def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
 def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
     document = Document(number, str(number), text)
     return cut_document(
-        document, JobContext(ShardRef("agreement", 0), Tasks(_LABEL_SETS[number % len(_LABEL_SETS)])), tokenizer
+        document, JobContext(ShardRef("agreement", 0), Tasks(LABEL_SETS[number % len(LABEL_SETS)])), tokenizer
     ).windows
 
 

@@ -13,7 +13,9 @@ from typer.testing import CliRunner, Result
 
 from gleaner.cli.app import app
 from gleaner.cli.commands import model
-from worker.model.errors import ModelError
+from jobs.tasks import Task
+from worker.model.check import Comparison, Verdict
+from worker.model.errors import ModelBrokenError, ModelError
 
 
 def hash_files(folder: Path) -> dict[str, str]:
@@ -96,3 +98,63 @@ def test_a_package_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch, tmp
     monkeypatch.setattr(model, "find_spec", lambda name: None if name == "torch" else object())
     result = CliRunner().invoke(app, ["model", "convert", "a", str(tmp_path / "b")])
     assert (result.exit_code, "requires torch: pip install 'gleaner-ner[worker]'" in result.stderr) == (2, True)
+
+
+EQUAL = Verdict("torch fp32", (Task.ENTITIES,), 1e-3, (Comparison("Ada " * 20, 1, 0.0, 1e-5),), ())
+DIFFERENT = Verdict(
+    *("torch fp32", (Task.ENTITIES, Task.RELATIONS), 1e-3),
+    comparisons=(Comparison("Ada", 1, 0.0, 0.25),),
+    not_compared=(Task.RELATIONS,),
+)
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
+    """Return a function that checks a model whose verdict, or refusal, is given."""
+
+    def run(outcome: Verdict | Exception, *options: str) -> Result:
+        def compare(_model: Any, _options: Any) -> Verdict:
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+
+        resolver = SimpleNamespace(
+            resolve_model=lambda *_arguments: SimpleNamespace(), SourceOptions=lambda *_values, **_more: None
+        )
+        monkeypatch.setattr(model, "_import_resolver", lambda *_packages: resolver)
+        monkeypatch.setattr("worker.model.check.check_model", compare)
+        return CliRunner().invoke(app, ["model", "check", str(tmp_path), *options], env={"COLUMNS": "200"})
+
+    return run
+
+
+def test_a_model_that_equals_its_library_passes(check: Callable[..., Result]) -> None:
+    """With a table of the texts, and the runtime that a worker would take."""
+    result = check(EQUAL)
+    assert result.exit_code == 0, result.stderr
+    assert "runs on torch fp32; its tasks: entities" in result.stdout
+    assert result.stdout.splitlines()[-1] == "equal: every answer is that of its library"
+
+
+def test_a_model_that_differs_does_not_pass(check: Callable[..., Result]) -> None:
+    """The exit code is 1, and the reason is the last line."""
+    result = check(DIFFERENT)
+    assert (result.exit_code, "differs by 0.2500" in result.stdout) == (1, True)
+    assert "not compared: relations" in result.stdout
+    assert result.stdout.splitlines()[-1].startswith("BAD: scores differ from the library's by up to 0.2500")
+
+
+def test_a_verdict_is_json_for_scripts(check: Callable[..., Result]) -> None:
+    """With every comparison."""
+    verdict = json.loads(check(DIFFERENT, "--json").stdout)
+    assert (verdict["equal"], verdict["comparisons"][0]["in_company"]) == (False, 0.25)
+    refused = check(ModelBrokenError("it reads padding"), "--json")
+    assert json.loads(refused.stdout) == {"equal": False, "reason": "refused: it reads padding"}
+
+
+def test_a_model_that_workers_refuse_does_not_pass(check: Callable[..., Result]) -> None:
+    """A refusal is a verdict; a source that is not there is a wrong argument."""
+    refused = check(ModelBrokenError("it reads padding"))
+    assert (refused.exit_code, refused.stderr.strip()) == (1, "refused: it reads padding")
+    missing = check(ModelError("it is not there"))
+    assert (missing.exit_code, "it is not there" in missing.stderr) == (2, True)
