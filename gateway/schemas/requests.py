@@ -107,7 +107,7 @@ class ClassificationIn(Body):
 
 RelationsIn = list[str] | dict[str, RelationIn | str | None]
 """Relations, or relations and their descriptions or details."""
-ClassificationsIn = dict[str, ClassificationIn | LabelsIn]
+ClassificationsIn = dict[str, ClassificationIn | list[str]]
 """Classifications by name."""
 
 
