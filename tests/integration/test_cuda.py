@@ -19,11 +19,12 @@ from tests.support.texts import LABEL_SETS, passage
 from tests.unit.worker.model.test_graph import batches
 from worker.model import gliner_loader
 from worker.model.collate import Arrays
-from worker.model.engine import CUDA_BUDGETS, EngineOptions, load_model
+from worker.model.engine import EngineOptions, load_model
 from worker.model.graph import MarkerGraph
 from worker.model.runtimes.cudagraphs import CudaGraphsRuntime
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
+from worker.model.runtimes.warm_up import CUDA_BUDGETS
 from worker.model.sources.resolve import Resolved
 from worker.model.static_graph import StaticGraph
 from worker.protocols import OutOfMemory

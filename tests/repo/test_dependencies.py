@@ -79,7 +79,7 @@ def canonical(name: str) -> str:
         ("gleaner", "gleaner-ner", ("all", "datasets", "eval", "frame", "preflight", "spacy")),
         ("jobs", "gleaner-ner-service", ("flower", "otel")),
         ("gateway", "gleaner-ner-service", ("gateway",)),
-        ("worker", "gleaner-ner-service", ("worker", "onnx", "openvino", "spacy")),
+        ("worker", "gleaner-ner-service", ("worker", "gliner2", "onnx", "openvino", "spacy")),
         ("tests", "gleaner-ner", ("dev",)),
         ("benchmarks", "gleaner-ner", ("dev",)),
         ("docs", "gleaner-ner", ("dev",)),

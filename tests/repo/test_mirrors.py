@@ -33,6 +33,27 @@ COVERED_ELSEWHERE: dict[str, tuple[str, str]] = {
         "composition root: timers, dispatcher and Celery's consumer",
         "tests/integration/service/test_webhooks.py",
     ),
+    # worker
+    "worker/model/extractor/boundary.py": (
+        "runs gliner2's layers",
+        "tests/integration/model/test_extractors.py",
+    ),
+    "worker/model/extractor/engine.py": (
+        "gliner2's models as a whole",
+        "tests/integration/model/test_extractors.py",
+    ),
+    "worker/model/extractor/loading.py": (
+        "builds gliner2's models",
+        "tests/integration/model/test_extractors.py",
+    ),
+    "worker/model/extractor/span.py": (
+        "runs gliner2's layers",
+        "tests/integration/model/test_extractors.py",
+    ),
+    "worker/model/extractor/states.py": (
+        "runs gliner2's layers",
+        "tests/integration/model/test_extractors.py",
+    ),
 }
 """Modules whose logic shows only in a whole process or on a device: the reason, and the file that tests them."""
 

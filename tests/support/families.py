@@ -121,7 +121,7 @@ def build(family: Family, folder: Path, weights: Weights = Weights.SAFETENSORS) 
     content = {
         "model_name": f"owner/{family.backbone}",
         "name": "test",
-        "encoder_config": _encoder(family, tokenizer).to_dict(),
+        "encoder_config": make_encoder_config(family, tokenizer).to_dict(),
         "vocab_size": len(tokenizer),
         "class_token_index": tokenizer.convert_tokens_to_ids("<<ENT>>"),
         "hidden_size": 32,
@@ -141,7 +141,7 @@ def build(family: Family, folder: Path, weights: Weights = Weights.SAFETENSORS) 
     return folder
 
 
-def _encoder(family: Family, tokenizer: Any) -> Any:
+def make_encoder_config(family: Family, tokenizer: Any) -> Any:
     """Return the encoder's configuration; heads and layers as small as they may be."""
     hidden, size = family.hidden, len(tokenizer)
     common = {"vocab_size": size, "hidden_size": hidden, "num_hidden_layers": family.layers,
@@ -175,7 +175,10 @@ def _other_parts(family: Family, tokenizer: Any) -> tuple[dict[str, Any], dict[s
     if family.architecture.startswith("BiEncoder"):
         second = Family(backbone=Backbone.BERT, hidden=family.hidden)
         labels = make_tokenizer(Pieces.WORDPIECE, second.vocabulary, 512)
-        content = {"labels_encoder": "owner/labels", "labels_encoder_config": _encoder(second, labels).to_dict()}
+        content = {
+            "labels_encoder": "owner/labels",
+            "labels_encoder_config": make_encoder_config(second, labels).to_dict(),
+        }
         return {"labels_tokenizer": labels}, content
     if family.architecture.endswith("Relex"):
         marker = tokenizer.convert_tokens_to_ids("<<REL>>")

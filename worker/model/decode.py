@@ -108,7 +108,7 @@ def _sigmoid(logits: Array) -> Array:
         return np.asarray(1.0 / (1.0 + np.exp(-logits.astype(np.float64))), np.float32)
 
 
-def _select_above(
+def select_above(
     logits: Array, thresholds: Array, real: Array, limits: Array
 ) -> tuple[tuple[Array, ...], Array, _Excess]:
     """Return indexes of scores above their threshold, those scores, and the counts of rows that had too many.
@@ -142,7 +142,7 @@ def _find_dense(logits: Array, thresholds: Array, lengths: Array, limits: Array)
     _, words, widths, _ = logits.shape
     last = np.arange(words)[:, None] + np.arange(widths)
     real = last < lengths[:, None, None]
-    indexes, scores, excess = _select_above(logits, thresholds[:, None, None, :], real[..., None], limits)
+    indexes, scores, excess = select_above(logits, thresholds[:, None, None, :], real[..., None], limits)
     rows, starts, widths, labels = indexes
     return _Candidates(rows, starts, starts + widths + 1, labels, scores, widths), excess
 

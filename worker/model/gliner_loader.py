@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
-from math import inf
 from typing import Any
 
 from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
@@ -20,6 +19,7 @@ from worker.model.graph import Graph, LibraryGraph, MarkerGraph, without_packing
 from worker.model.loading import BI_ENCODERS
 from worker.model.loading import load_gliner as load_gliner
 from worker.model.sources.resolve import Resolved
+from worker.model.sources.row_limit import count_positions, row_tokens
 from worker.model.splitters import Splitter
 from worker.model.tokenizer import LabelLayout
 from worker.protocols import ModelSpec, PromptFormat
@@ -35,15 +35,6 @@ BI_ENCODER_LABELS = 256
 MAX_LABELS = 2_000
 MAX_LABEL_TOKENS = 512
 """Tokens of a label, if its tokenizer and encoder state no lower limit."""
-POSITION_TABLES = ("position_embeddings", "embed_positions")
-TOKENS_PER_WORD = 2
-"""Tokens per word that a row may have. Running text takes 1.3 (English) to 1.8 (Finnish, Turkish); the rest is for
-labels."""
-LIMIT_STEP = 512
-MAX_ROW_TOKENS = 4096
-"""Most tokens of a row, however many words the model reads, if it states no lower limit."""
-MIN_ROW_TOKENS = 32
-"""Fewest tokens with which a row has room for labels and text."""
 
 
 def describe_model(
@@ -83,7 +74,7 @@ def _serialise_tokenizer(tokenizer: Any) -> str:
 def _read_label_layout(model: Any) -> LabelLayout:
     """Return the rows of the label encoder, as long as its tokenizer and its positions allow."""
     tokenizer, encoder = model.data_processor.labels_tokenizer, model.model.token_rep_layer.labels_encoder.model
-    longest = min(tokenizer.model_max_length, _position_count(model.config.labels_encoder_config, encoder))
+    longest = min(tokenizer.model_max_length, count_positions(model.config.labels_encoder_config, encoder))
     return LabelLayout(
         tokenizer_json=_serialise_tokenizer(tokenizer),
         pad_id=tokenizer.pad_token_id or 0,
@@ -145,48 +136,12 @@ def _default_threshold(config: Any) -> float | None:
 def _row_limit(model: Any, max_row_tokens: int) -> int:
     """Return the tokens that a row may have."""
     stated = model.data_processor.transformer_tokenizer.model_max_length
-    encoder = model.model.token_rep_layer.bert_layer.model
-    positions = _position_count(model.config.encoder_config, encoder)
-    return row_tokens(model.config.max_len, stated, positions, max_row_tokens)
-
-
-def row_tokens(max_words: int, stated: float, positions: float, wanted: int = 0) -> int:
-    """Return the tokens that a row may have, prompt and special tokens included.
-
-    By default twice as many as words, rounded up to 512. The cost of attention grows with the square of a row, and
-    tokenizers of DeBERTa-v3, mDeBERTa and mT5 state no limit, those of ModernBERT one of 8,192: a word of 40 kB, or
-    a hundred long labels, would be a row that no machine can run.
-
-    Args:
-        max_words: words that the model reads at once.
-        stated: the tokenizer's limit; 10^30 where it has none.
-        positions: positions that the encoder has embeddings for; infinite where it needs none.
-        wanted: the operator's limit instead of the default; 0: none. It cannot raise the tokenizer's or the
-            encoder's limit.
-
-    Raises:
-        ModelBrokenError: rows would be too short for any text.
-    """
-    default = min(MAX_ROW_TOKENS, max(1, -(-TOKENS_PER_WORD * max_words // LIMIT_STEP)) * LIMIT_STEP)
-    limit = min(stated, positions, wanted or default)
-    if not limit >= MIN_ROW_TOKENS:
-        raise ModelBrokenError(
-            f"the tokenizer's model_max_length or the encoder's positions allow {limit} tokens per row; labels and "
-            f"text need at least {MIN_ROW_TOKENS}. Correct the model's configuration."
-        )
-    return int(limit)
-
-
-def _position_count(config: Any, encoder: Any) -> float:
-    """Return the number of positions that an encoder has embeddings for; infinite where positions are relative."""
-    numbered = getattr(config, "position_embedding_type", "absolute") == "absolute"
-    relative = not numbered or getattr(config, "relative_attention", False)
-    limits = [inf if relative else getattr(config, "max_position_embeddings", inf)]
-    for name, table in encoder.named_modules():
-        if name.rpartition(".")[2] in POSITION_TABLES and hasattr(table, "weight"):
-            filler = getattr(table, "padding_idx", None)  # RoBERTa counts from the position after the padding's
-            limits.append(table.weight.shape[0] - (0 if filler is None else filler + 1))
-    return min(limits)
+    return row_tokens(
+        model.config.max_len,
+        stated,
+        count_positions(model.config.encoder_config, model.model.token_rep_layer.bert_layer.model),
+        max_row_tokens,
+    )
 
 
 def read_layout(model: Any, inputs: Sequence[str], max_row_tokens: int = 0) -> Layout:

@@ -1,17 +1,9 @@
-"""Load a checked model folder with gliner, without a network, from a private copy of its small files.
-
-Exactly the bytes that were checked are loaded: small files are copied, then checked, then loaded from the copy.
-The weights, which are data whatever they contain, stay where they are and are hashed after loading.
-"""
+"""Load a checked model folder with gliner, without a network, from a private copy of its small files."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from collections.abc import Mapping, Set
 from itertools import chain
 from math import prod
 from pathlib import Path
@@ -25,8 +17,14 @@ from transformers import AutoTokenizer
 
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import configs, safetensors
-from worker.model.sources.checksums import hash_file
-from worker.model.sources.folders import CALIBRATION, CONFIG, LABELS, SIZES, TOKENIZER, WEIGHTS, read_small_file
+from worker.model.sources.folders import CONFIG, LABELS, WEIGHTS
+from worker.model.sources.private_copy import (
+    copy_model,
+    force_offline,
+    refuse_changed_weights,
+    rewrite_json,
+    wrap_library_errors,
+)
 
 SPARE_WEIGHTS = 32_000_000
 """Weights that a model may have beyond twice those in its file: unused poolers, tables of positions."""
@@ -50,14 +48,13 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
         ModelBrokenError: the files do not make a model that this version can run, or changed since they were
             checked.
     """
-    with _temporary_folder() as copy:
-        _copy_files(folder, copy, files or {})
-        configs.check_configs(copy)
+    with copy_model(folder, files or {}) as copy:
+        _remove_paths(copy)
         # A splitter may need packages, or fetch models: `worker.model.splitters` makes it.
         splitter = configs.load_json(copy / CONFIG).get("words_splitter_type", "whitespace")
-        _rewrite_json(copy / CONFIG, {"words_splitter_type": "whitespace"})
+        rewrite_json(copy / CONFIG, {"words_splitter_type": "whitespace"})
         shapes = safetensors.read_shapes(copy / WEIGHTS)
-        with _force_offline(), wrap_library_errors(folder):
+        with force_offline(), wrap_library_errors(folder):
             _refuse_oversized(folder, copy, shapes)
             model = GLiNER.from_pretrained(str(copy), local_files_only=True, map_location=device)
     if type(model) not in ARCHITECTURES:
@@ -67,45 +64,9 @@ def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = Non
     missing = _missing_weights(model.model.state_dict(), shapes.keys() | aliases, isinstance(model, BI_ENCODERS))
     if missing:
         raise ModelBrokenError(f"{folder}: {len(missing)} weights are not in the file, such as {missing[0]}.")
-    expected = (files or {}).get(WEIGHTS)
-    if expected and hash_file(folder / WEIGHTS) != expected:
-        raise _changed_error(folder / WEIGHTS)
+    refuse_changed_weights(folder, files or {})
     model.config.words_splitter_type = splitter
     return model
-
-
-@contextmanager
-def _temporary_folder() -> Iterator[Path]:
-    try:
-        temporary = tempfile.TemporaryDirectory(prefix="gleaner-model-")
-    except OSError as error:
-        raise ModelBrokenError(
-            f"no temporary folder for loading the model ({error}). Set TMPDIR to a writable folder."
-        ) from error
-    with temporary as name:
-        yield Path(name, "model")
-
-
-def _copy_files(folder: Path, copy: Path, files: Mapping[str, str]) -> None:
-    """Copy the small files that are read by loading, and link to the weights."""
-    copy.mkdir()
-    for name in SIZES:
-        path = folder / name
-        if name in (WEIGHTS, CALIBRATION):
-            continue
-        if not path.is_file():
-            if name in files:
-                raise _changed_error(path)
-            continue
-        content = read_small_file(path)
-        if files and hashlib.sha256(content).hexdigest() != files.get(name):
-            raise _changed_error(path)
-        (copy / name).parent.mkdir(exist_ok=True)
-        (copy / name).write_bytes(content)
-    if not (folder / WEIGHTS).is_file() or not (copy / CONFIG).is_file():
-        raise ModelBrokenError(f"{folder}: {CONFIG} or {WEIGHTS} is missing.")
-    (copy / WEIGHTS).symlink_to((folder / WEIGHTS).resolve())
-    _remove_paths(copy)
 
 
 def _remove_paths(copy: Path) -> None:
@@ -113,71 +74,11 @@ def _remove_paths(copy: Path) -> None:
     config = configs.load_json(copy / CONFIG)
     # gliner looks for adapters in the folder `model_name`, whatever that is on this machine.
     names = [name for name in ("model_name", "labels_encoder") if config.get(name)]
-    _rewrite_json(copy / CONFIG, dict.fromkeys(("model_name", *names), str(copy)))
-    for tokenizer in (copy / TOKENIZER, copy / LABELS / TOKENIZER):
-        paths = _file_references(tokenizer)
-        if paths:
-            _rewrite_json(tokenizer, {}, paths)
+    rewrite_json(copy / CONFIG, dict.fromkeys(("model_name", *names), str(copy)))
     if (copy / "config.json").is_file() and "model_type" not in configs.load_json(copy / "config.json"):
         (copy / "config.json").unlink()  # transformers would guess its type from the folder's name
-    if not isinstance(config.get("encoder_config"), dict) or not (copy / TOKENIZER).is_file():
-        raise ModelBrokenError(f"{copy}: encoder_config or {TOKENIZER} is missing.")
-
-
-def _file_references(tokenizer: Path) -> list[str]:
-    if not tokenizer.is_file():
-        return []
-    return [name for name in configs.load_json(tokenizer) if name.endswith("_file")]
-
-
-def _rewrite_json(path: Path, changes: Mapping[str, Any], without: list[str] | None = None) -> None:
-    content = json.loads(path.read_bytes()) | changes
-    for name in without or []:
-        content.pop(name, None)
-    path.write_text(json.dumps(content), encoding="utf-8")
-
-
-def _changed_error(path: Path) -> ModelBrokenError:
-    return ModelBrokenError(f"{path}: changed since it was checked. Restart the worker.")
-
-
-@contextmanager
-def _force_offline() -> Iterator[None]:
-    """Keep transformers and the hub's client off the network, whatever a configuration requests."""
-    from huggingface_hub import constants
-
-    names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
-    environment, setting = {name: os.environ.get(name) for name in names}, constants.HF_HUB_OFFLINE
-    os.environ.update(dict.fromkeys(names, "1"))
-    constants.HF_HUB_OFFLINE = True  # the environment is read at import only, which may have happened already
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = setting
-        for name, value in environment.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
-
-
-@contextmanager
-def wrap_library_errors(folder: Path) -> Iterator[None]:
-    """Convert any error of the libraries on malformed files into a ModelBrokenError of one sentence."""
-    try:
-        yield
-    except ModelBrokenError:
-        raise
-    except Exception as error:
-        raise ModelBrokenError(f"{folder}: gliner cannot load it: {_summary(error)}") from error
-    except BaseException as error:
-        if type(error).__module__ != "pyo3_runtime":  # a panic in tokenizers, which is no Exception
-            raise
-        raise ModelBrokenError(f"{folder}: its tokenizer is broken: {_summary(error)}") from error
-
-
-def _summary(error: BaseException) -> str:
-    return f"{type(error).__name__}: {str(error)[:500]}"
+    if not isinstance(config.get("encoder_config"), dict):
+        raise ModelBrokenError(f"{copy}: encoder_config is missing.")
 
 
 def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, safetensors.Shape]) -> None:

@@ -201,8 +201,9 @@ class _bucket:  # noqa: N801  # a context manager, used like a function
             aws_secret_access_key="test",  # pragma: allowlist secret
         )  # fmt: skip
         s3.create_bucket(Bucket="models")
-        for path in self._folder.iterdir():
-            s3.upload_file(str(path), "models", f"bare/{path.name}")
+        for path in self._folder.rglob("*"):
+            if path.is_file():
+                s3.upload_file(str(path), "models", f"bare/{path.relative_to(self._folder)}")
         return "s3://models/bare", access
 
     def __exit__(self, *_: object) -> None:
@@ -222,7 +223,7 @@ def _other(folder: Path, config: dict[str, Any], *files: str) -> Path:
 def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """By the configuration alone: GLiNER2, GLiClass, a plain encoder, relations, decoders."""
+    """By the configuration alone: an incomplete GLiNER2, GLiClass, a plain encoder, relations, decoders."""
     models = tmp_path / "made"
     models.mkdir()
     cases: dict[str, tuple[Path, str]] = {

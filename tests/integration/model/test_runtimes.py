@@ -138,6 +138,7 @@ def test_a_full_memory_is_known_and_survived(cache: Path, runtime: str) -> None:
 def test_small_passes_run_beside_those_of_all_lanes(shipped: Resolved, cache: Path) -> None:
     """On a compiled graph that is theirs, with the scores that they have alone, and so have the others."""
     engine = load_model(shipped, EngineOptions("cpu", "fp32", "openvino", cache))
+    assert isinstance(engine, GlinerEngine)
     large, small = (engine.collate([engine._make_window(words)]) for words in (256, 20))
     expected = [engine.forward(batch)[0].scores["logits"] for batch in (large, small)]
     assert small.arrays["input_ids"].size <= engine.express_tokens < large.arrays["input_ids"].size

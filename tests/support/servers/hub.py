@@ -9,6 +9,7 @@ from hashlib import sha1, sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
+from urllib.parse import unquote
 
 
 def commit(name: str) -> str:
@@ -44,7 +45,7 @@ class _Hub(BaseHTTPRequestHandler):
     def _answer(self, body: bool) -> None:
         """Serve a repository at its only commit; anything else is 404."""
         for name, folder in self.repositories.items():
-            files = {path.name: path for path in folder.iterdir()}
+            files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
             if self.path.startswith(f"/api/models/{name}/tree/"):
                 tree = [
                     {"type": "file", "path": file, "size": path.stat().st_size, "oid": file}
@@ -55,7 +56,7 @@ class _Hub(BaseHTTPRequestHandler):
                 listing = [{"rfilename": file} for file in [*files, "pytorch_model.bin"]]
                 content = {"id": name, "sha": commit(name), "siblings": listing}
                 return self._send(name, json.dumps(content).encode(), body)
-            file = self.path.rsplit("/", 1)[-1]
+            file = unquote(self.path).removeprefix(f"/{name}/resolve/").partition("/")[2]
             if self.path.startswith(f"/{name}/resolve/") and file in files:
                 return self._send(name, files[file].read_bytes(), body)
         self.send_response(404)

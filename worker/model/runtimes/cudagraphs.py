@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from worker.model.collate import Arrays, word_slots
 from worker.model.decode import Scores
 from worker.model.runtimes import Runtime
+from worker.model.runtimes.device_errors import translate_device_errors
 from worker.model.runtimes.graph_cache import GraphCache, Shape, padded_shape
-from worker.model.runtimes.torch import translate_device_errors
 from worker.model.static_graph import StaticGraph
 from worker.protocols import OutOfMemory
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -14,7 +13,7 @@ from worker.model.deberta import with_lean_encoder
 from worker.model.decode import Scores
 from worker.model.graph import Graph, cast_linear_weights
 from worker.model.runtimes import Runtime
-from worker.protocols import EngineBroken, OutOfMemory
+from worker.model.runtimes.device_errors import translate_device_errors
 
 
 class TorchRuntime(Runtime):
@@ -56,19 +55,3 @@ def autocast(device: str, dtype: torch.dtype) -> contextlib.AbstractContextManag
     if dtype is torch.float32:
         return contextlib.nullcontext()
     return torch.autocast(device, dtype=dtype)
-
-
-@contextlib.contextmanager
-def translate_device_errors() -> Iterator[None]:
-    """Raise OutOfMemory for a full device and EngineBroken for a lost one; other errors pass unchanged."""
-    try:
-        yield
-    except (torch.OutOfMemoryError, MemoryError) as error:
-        raise OutOfMemory from error
-    except RuntimeError as error:
-        text = str(error)
-        if "can't allocate memory" in text or "not enough memory" in text:
-            raise OutOfMemory from error
-        if text.startswith("CUDA error") or type(error).__name__ == "AcceleratorError":
-            raise EngineBroken(type(error).__name__) from error
-        raise

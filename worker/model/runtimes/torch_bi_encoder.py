@@ -17,7 +17,8 @@ from worker.model.decode import RowScores
 from worker.model.graph import cast_linear_weights, replace_part
 from worker.model.label_vectors import ByteCache, LabelVectors, Vector
 from worker.model.runtimes import WindowRuntime
-from worker.model.runtimes.torch import autocast, copy_to_device, translate_device_errors
+from worker.model.runtimes.device_errors import translate_device_errors
+from worker.model.runtimes.torch import autocast, copy_to_device
 from worker.model.tokenizer import LabelTokenizer
 from worker.protocols import LabelCounts, Window
 

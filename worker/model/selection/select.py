@@ -26,7 +26,6 @@ from worker.model.collate import collate_windows
 from worker.model.decode import read_rows
 from worker.model.errors import ModelBrokenError
 from worker.model.graph import LABEL_INPUTS
-from worker.model.loading import wrap_library_errors
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, WindowRuntime, load_exported
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
@@ -44,6 +43,7 @@ from worker.model.selection.choice_cache import (
 )
 from worker.model.selection.onnx_export import ExportError
 from worker.model.selection.parity import Trial
+from worker.model.sources.private_copy import wrap_library_errors
 from worker.model.sources.resolve import Resolved
 from worker.model.tokenizer import FastTokenizer, LabelTokenizer
 from worker.protocols import Window

@@ -54,8 +54,9 @@ def _fetch_files(source: str, partial: Path, select: Select) -> None:
         ) from error
     try:
         entries = filesystem.ls(path, detail=True)
-        if any(str(entry["name"]).rstrip("/").endswith(f"/{folders.LABELS}") for entry in entries):
-            entries = [*entries, *filesystem.ls(f"{path}/{folders.LABELS}", detail=True)]
+        names = {str(entry["name"]).rstrip("/").rpartition("/")[2] for entry in entries}
+        for folder in sorted(names & folders.SUBFOLDERS):
+            entries = [*entries, *filesystem.ls(f"{path}/{folder}", detail=True)]
         sizes = _list_sizes(source, path, entries)
 
         def fetch_file(name: str) -> Path:

@@ -7,6 +7,7 @@ tokenizer's class by name; so everything that could choose code is checked here,
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import orjson
 
 from worker.model.errors import ModelBrokenError
 from worker.model.sources import tokenizers
-from worker.model.sources.folders import CONFIG, LABELS, TOKENIZER, read_small_file
+from worker.model.sources.folders import CONFIG, ENCODER, LABELS, TOKENIZER, read_small_file
 
 MAX_VALUES = 200_000
 """Values of a configuration. DeBERTa's tokenizer_config.json has some hundred, one with 6,000 added tokens
@@ -25,7 +26,16 @@ MAX_DEPTH = 32
 MAX_NUMBER = 2**31
 MAX_REPEATED = 512
 """Most layers, heads, groups: each is a loop that creates objects."""
-LIMITS: Mapping[str, int] = {"num_labels": 10_000, "max_width": 512, "max_len": 100_000, "max_types": 100_000}
+LIMITS: Mapping[str, int] = {
+    "num_labels": 10_000,
+    "max_width": 512,
+    "max_len": 100_000,
+    "max_types": 100_000,
+    **dict.fromkeys(("start_top_k", "end_top_k", "ends_per_start", "starts_per_end"), 512),
+    **dict.fromkeys(("boundary_top_k_max", "pool_boundary_top_k", "relation_pair_cap"), 1_024),
+    **dict.fromkeys(("relation_heads_per_type", "relation_tails_per_type"), 512),
+    **dict.fromkeys(("candidate_budget", "pool_size", "min_pool_per_query"), 4_096),
+}
 """Upper limits of values that create objects, or lengthen rows, without weights that would show it."""
 
 MODEL_TYPES = frozenset(
@@ -72,9 +82,15 @@ OTHER_TYPES: Mapping[str, str] = {
     "streaming": "a GLiNER for streams",
 }
 """Parts of `model_type` in unsupported architectures."""
+EXTRACTORS = ("extractor", "gliner2")
+"""Prefixes of `model_type` in config.json of GLiNER2's models."""
+EXTRACTOR_PARTS: Mapping[str, frozenset[object]] = {
+    "architecture": frozenset((None, "span", "boundary")),
+    "counting_layer": frozenset((None, "count_lstm", "count_lstm_moe", "count_lstm_v2")),
+    "token_pooling": frozenset((None, "first")),
+}
+"""Supported parts of GLiNER2's models, by their keys in config.json."""
 OTHER_LIBRARIES: Mapping[str, str] = {
-    "extractor": "a GLiNER2 model",
-    "gliner2": "a GLiNER2 model",
     "gliclass": "a GLiClass model",
     "glirel": "a GLiREL model",
     "gliformer": "a GLiFormer model",
@@ -83,13 +99,23 @@ OTHER_LIBRARIES: Mapping[str, str] = {
 _SUGGESTION = "Gleaner runs GLiNER's uni-encoders and bi-encoders, such as urchade/gliner_medium-v2.1."
 
 
+class Library(StrEnum):
+    """Libraries whose models can be run."""
+
+    GLINER = "gliner"
+    GLINER2 = "gliner2"
+
+
 def check_configs(folder: Path, bare: bool = False) -> None:
     """Check all JSON files of a model; if it is `bare`, encoder and tokenizer are added later, from elsewhere.
 
     Raises:
         ModelBrokenError: a file is not JSON, names code, refers elsewhere, or could exhaust the machine.
     """
-    _check_model(folder, bare)
+    if (folder / CONFIG).is_file():
+        _check_model(folder, bare)
+    else:
+        _check_extractor(folder)
     _check_tokenizer(folder)
     if (folder / LABELS).is_dir():
         _check_tokenizer(folder / LABELS)
@@ -111,8 +137,8 @@ def _check_tokenizer(folder: Path) -> None:
             raise ModelBrokenError(f"{folder / name}: more than {MAX_TOKENIZER_VALUES:,} lines.")
 
 
-def check_architecture(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> None:
-    """Refuse anything but a GLiNER model of a supported architecture, by its configuration alone.
+def check_architecture(source: str, names: Collection[str], fetch: Callable[[str], Path]) -> Library:
+    """Return the library of a model; refuse anything but a supported architecture, by its configuration alone.
 
     `fetch` returns the path of one of its files, if that is small.
 
@@ -123,7 +149,11 @@ def check_architecture(source: str, names: Collection[str], fetch: Callable[[str
         other = _other_architecture(load_json(fetch(CONFIG)))
         if other:
             raise ModelBrokenError(f"{source}: {other}, an architecture that is not supported. {_SUGGESTION}")
-        return
+        return Library.GLINER
+    if _is_extractor(names, fetch):
+        if ENCODER not in names:
+            raise ModelBrokenError(f"{source}: this is a GLiNER2 model without {ENCODER}. {_SUGGESTION}")
+        return Library.GLINER2
     kind = _other_library(names, fetch)
     if kind:
         raise ModelBrokenError(f"{source}: this is {kind}; it has no {CONFIG}. {_SUGGESTION}")
@@ -145,6 +175,13 @@ def _other_architecture(content: Mapping[str, Any]) -> str:
     return ""
 
 
+def _is_extractor(names: Collection[str], fetch: Callable[[str], Path]) -> bool:
+    if "config.json" not in names or "adapter_config.json" in names:
+        return False
+    name = load_json(fetch("config.json")).get("model_type")
+    return isinstance(name, str) and name.lower().startswith(EXTRACTORS)
+
+
 def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
     """Return the kind of a model without GLiNER's configuration, as far as its files show; "" if unknown."""
     if "glirel_config.json" in names:
@@ -152,7 +189,7 @@ def _other_library(names: Collection[str], fetch: Callable[[str], Path]) -> str:
     if "adapter_config.json" in names:
         return "an adapter (LoRA), not a complete model; merge it into its model and save that"
     if "config.json" not in names:
-        return "a GLiNER2 model" if "encoder_config/config.json" in names else ""
+        return ""
     content = load_json(fetch("config.json"))
     model_type, classes = content.get("model_type"), content.get("architectures")
     name = model_type if isinstance(model_type, str) else ""
@@ -220,6 +257,19 @@ def _check_label_encoder(folder: Path, content: Mapping[str, Any]) -> None:
         )
 
 
+def _check_extractor(folder: Path) -> None:
+    """Check the configurations of a GLiNER2 model and of its encoder."""
+    path = folder / "config.json"
+    content, encoder = load_json(path), load_json(folder / ENCODER)
+    _check_values(folder / ENCODER, encoder)
+    _check_type(folder / ENCODER, "encoder_config", encoder, MODEL_TYPES)
+    for key, allowed in EXTRACTOR_PARTS.items():
+        value = content.get(key)
+        if not isinstance(value, str | None) or value not in allowed:
+            names = ", ".join(sorted(str(name) for name in allowed if name))
+            raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not supported. Supported: {names}.")
+
+
 def _check_type(path: Path, key: str, config: Any, allowed: frozenset[str]) -> None:
     if not isinstance(config, dict):
         raise ModelBrokenError(f"{path}: {key} is not an object.")
@@ -240,7 +290,7 @@ def _check_classes(path: Path, content: Mapping[str, Any]) -> None:
 
 def is_model_type(name: object) -> bool:
     """Return whether this is the type of a permitted encoder, or one of gliner's."""
-    return isinstance(name, str) and (name in MODEL_TYPES or name.startswith("gliner"))
+    return isinstance(name, str) and (name in MODEL_TYPES or name.startswith(("gliner", *EXTRACTORS)))
 
 
 def is_tokenizer(name: object) -> bool:

@@ -20,6 +20,8 @@ TOKENIZER = "tokenizer_config.json"
 CALIBRATION = "calibration.json"
 LABELS = "labels_tokenizer"
 """Folder in a bi-encoder's folder with the tokenizer of its label encoder."""
+ENCODER = "encoder_config/config.json"
+"""An extractor's configuration of its encoder."""
 _MIB = 2**20
 _TOKENIZER_SIZES: Mapping[str, int] = {
     TOKENIZER: 16 * _MIB,
@@ -40,10 +42,13 @@ SIZES: Mapping[str, int] = {
     WEIGHTS: weight_files.MAX_BYTES,
     CALIBRATION: _MIB,
     "config.json": 4 * _MIB,
+    ENCODER: 4 * _MIB,
     **_TOKENIZER_SIZES,
     **{f"{LABELS}/{name}": size for name, size in _TOKENIZER_SIZES.items()},
 }
 """The files of a model, and the most bytes of each. mT5's tokenizer.json, a big one, has 17 MB."""
+SUBFOLDERS = frozenset(name.partition("/")[0] for name in SIZES if "/" in name)
+"""Folders in a model's folder."""
 SMALL = tuple(name for name in SIZES if name != WEIGHTS)
 MAX_FILES = 10_000
 """Most files and folders in a model's folder: more is another kind of folder, and hashing it would take a day."""
@@ -123,7 +128,7 @@ def require_files(folder: Path, names: Iterable[str], bare: bool = False) -> Non
         ModelBrokenError: a file is missing or too large.
     """
     present = set(names)
-    if CONFIG not in present:
+    if CONFIG not in present and ENCODER not in present:
         raise ModelBrokenError(f"{folder}: no {CONFIG}; is this a GLiNER model?")
     if TOKENIZER not in present and not bare:
         raise ModelBrokenError(f"{folder}: no {TOKENIZER}. Copy the files of its backbone's tokenizer there.")

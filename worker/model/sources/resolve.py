@@ -9,6 +9,7 @@ cache: weights in one file (`conversion`), a tokenizer and the encoder's configu
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -21,7 +22,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from worker.model import splitters
-from worker.model.errors import ModelBrokenError, ModelNotFoundError, PickleRefusedError
+from worker.model.errors import ExtraMissingError, ModelBrokenError, ModelNotFoundError, PickleRefusedError
 from worker.model.sources import (
     backbone,
     buckets,
@@ -33,6 +34,7 @@ from worker.model.sources import (
     safetensors,
     weight_files,
 )
+from worker.model.sources.configs import Library
 from worker.model.sources.folders import CALIBRATION, CONFIG, DOCUMENTS, SIZES, SMALL, WEIGHTS
 from worker.model.sources.weight_files import WeightFiles
 from worker.model.splitters import Splitter
@@ -50,6 +52,7 @@ class Resolved:
 
     Attributes:
         backbone: the backbone's commit, where the tokenizer is from the backbone.
+        library: the library whose layers run it.
         files: SHA-256 of the checked files by name; loading refuses any others.
     """
 
@@ -57,6 +60,7 @@ class Resolved:
     revision: str
     calibration: CalibrationCurve = ()
     backbone: str = ""
+    library: Library = Library.GLINER
     files: Mapping[str, str] = field(default_factory=dict, compare=False, repr=False)
 
 
@@ -87,8 +91,13 @@ class _Request:
 
     def refuse_unsupported(self, names: Collection[str], fetch: Callable[[str], Path]) -> None:
         """Refuse a model that cannot be run here, by its configuration, before anything large is fetched."""
-        configs.check_architecture(self.source, names, fetch)
-        configured = configs.load_json(fetch(CONFIG)).get("words_splitter_type")
+        configured = None
+        if configs.check_architecture(self.source, names, fetch) is Library.GLINER:
+            configured = configs.load_json(fetch(CONFIG)).get("words_splitter_type")
+        elif importlib.util.find_spec("gliner2") is None:
+            raise ExtraMissingError(
+                f"{self.source}: this is a GLiNER2 model, which needs `pip install 'gleaner-ner[gliner2]'`."
+            )
         splitters.choose_splitter(self.source, configured, self.options.splitter)
 
     def choose_weights(self, names: Iterable[str], commit: str = "") -> WeightFiles:
@@ -206,13 +215,15 @@ def _check_files(
 ) -> WeightFiles:
     """Check a model's files; with `choose`, a tokenizer and an encoder configuration may be missing."""
     bare = choose is not None
-    configs.check_architecture(str(folder), files, lambda name: folder / name)
+    library = configs.check_architecture(str(folder), files, lambda name: folder / name)
     pickles = weight_files.choose_weights(str(folder), files) if bare else WeightFiles((WEIGHTS,))
     folders.refuse_code(folder, files.keys() - set(pickles.names if pickles.pickled else ()))
     weights = choose(files) if choose is not None else pickles
+    if library is Library.GLINER2 and weights.names != (WEIGHTS,):
+        raise ModelBrokenError(f"{folder}: the weights of a GLiNER2 model must be one file, {WEIGHTS}.")
     if not set(weights.names) <= files.keys():
         raise ModelBrokenError(f"{folder}: no {weights.names[0]}.")
-    folders.require_files(folder, files, bare)
+    folders.require_files(folder, files, bare and library is Library.GLINER)
     configs.check_configs(folder, bare)
     if not weights.pickled:
         for name in weights.names:
@@ -272,7 +283,7 @@ def _fetch_hub(request: _Request, cache_dir: Path) -> _Origin:
     source = request.source
     listed = hub_client.list_files(source, request.revision)
     folder = hub_client.fetch_files(cache_dir, source, request.revision, SMALL, listed)
-    available = listed.keys() if listed is not None else {path.name for path in folder.iterdir()}
+    available = listed.keys() if listed is not None else folders.list_files(folder).keys()
     request.refuse_unsupported(available, lambda name: folder / name)
     weights = request.choose_weights(available, commit=folder.name)
     folder = hub_client.fetch_files(cache_dir, source, folder.name, (*SMALL, *weights.names), listed)
@@ -287,6 +298,8 @@ def _complete(request: _Request, origin: _Origin, cache_dir: Path) -> Resolved:
     options = request.options
     revision = f"{origin.revision}-{options.variant}" if options.variant else origin.revision
     curve = read_calibration(origin.folder)
+    if not (origin.folder / CONFIG).is_file():
+        return Resolved(origin.folder, revision, curve, library=Library.GLINER2, files=origin.files)
     tokenizer_source = backbone.fetch_backbone(
         request.source, origin.folder, options.backbone_revision, partial(hub_client.fetch_files, cache_dir)
     )
@@ -305,4 +318,4 @@ def _complete(request: _Request, origin: _Origin, cache_dir: Path) -> Resolved:
     files = {name: whole / name for name in SIZES if (whole / name).is_file()}
     _check_files(whole, files)
     small = checksums.hash_files({name: path for name, path in files.items() if name != WEIGHTS})
-    return Resolved(whole, revision, curve, commit, small | {WEIGHTS: digest})
+    return Resolved(whole, revision, curve, commit, files=small | {WEIGHTS: digest})

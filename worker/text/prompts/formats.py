@@ -11,6 +11,7 @@ from jobs.tasks import Tasks
 from worker.protocols import PromptFormat, Tokenizer
 from worker.text.prompts.base import TaskPrompts
 from worker.text.prompts.gliner import LabelPrompts
+from worker.text.prompts.gliner2 import SchemaPrompts
 from worker.text.prompts.unprompted import UnpromptedTasks
 
 MAX_CACHED_SETS = 32
@@ -26,8 +27,8 @@ def encode_prompts(tasks: Tasks, tokenizer: Tokenizer) -> TaskPrompts:
             return UnpromptedTasks.encode(tasks, tokenizer)
         case PromptFormat.GLINER | PromptFormat.RELATIONS:
             return LabelPrompts.encode(tasks, tokenizer)
-        case other:
-            raise NotImplementedError(other)
+        case PromptFormat.GLINER2:
+            return SchemaPrompts.encode(tasks, tokenizer)
 
 
 def cache_prompts(tokenizer: Tokenizer) -> PromptEncoder:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +12,10 @@ from safetensors.numpy import save_file
 
 from worker.model import loading
 from worker.model.errors import ModelBrokenError
-from worker.model.loading import load_gliner, wrap_library_errors
+from worker.model.loading import load_gliner
 from worker.model.sources.checksums import hash_files
 from worker.model.sources.folders import CALIBRATION, CONFIG, TOKENIZER, WEIGHTS
+from worker.model.sources.private_copy import copy_model
 
 
 @pytest.fixture
@@ -38,36 +37,15 @@ def hashes(folder: Path) -> dict[str, str]:
     return hash_files({path.name: path for path in folder.iterdir()})
 
 
-def test_the_copy_names_no_other_file(model: Path, tmp_path: Path) -> None:
+def test_the_copy_names_no_other_file(model: Path) -> None:
     """Neither a path of the author's machine, nor a configuration whose kind transformers would guess."""
-    copy = tmp_path / "copy"
-    loading._copy_files(model, copy, hashes(model))
-    assert {path.name for path in copy.iterdir()} == {CONFIG, TOKENIZER, WEIGHTS}
-    assert json.loads((copy / TOKENIZER).read_text()) == {"do_lower_case": True}
-    assert json.loads((copy / CONFIG).read_text())["model_name"] == str(copy)
-    assert (copy / WEIGHTS).resolve() == model / WEIGHTS
+    with copy_model(model, hashes(model)) as copy:
+        loading._remove_paths(copy)
+        assert {path.name for path in copy.iterdir()} == {CONFIG, TOKENIZER, WEIGHTS}
+        assert json.loads((copy / TOKENIZER).read_text()) == {"do_lower_case": True}
+        assert json.loads((copy / CONFIG).read_text())["model_name"] == str(copy)
+        assert (copy / WEIGHTS).resolve() == model / WEIGHTS
     assert json.loads((model / TOKENIZER).read_text())["vocab_file"] == "/etc/passwd"
-
-
-@pytest.mark.parametrize("name", [CONFIG, TOKENIZER, "config.json"])
-def test_a_file_that_changed_since_it_was_checked_is_refused(model: Path, tmp_path: Path, name: str) -> None:
-    """Or one that is gone, or that was not there."""
-    files = hashes(model)
-    for number, change in enumerate((lambda path: path.write_text('{"a":1}'), Path.unlink)):
-        change(model / name)
-        with pytest.raises(ModelBrokenError, match="changed since it was checked"):
-            loading._copy_files(model, tmp_path / f"copy{number}", files)
-    (model / name).write_text("{}")
-    with pytest.raises(ModelBrokenError, match="changed since"):
-        loading._copy_files(model, tmp_path / "copy", {k: v for k, v in files.items() if k != name})
-
-
-@pytest.mark.parametrize("name", [CONFIG, TOKENIZER, WEIGHTS])
-def test_an_incomplete_folder_is_refused(model: Path, tmp_path: Path, name: str) -> None:
-    """Without hashes the files are checked only now."""
-    (model / name).unlink()
-    with pytest.raises(ModelBrokenError, match="is missing"):
-        loading._copy_files(model, tmp_path / "copy", {})
 
 
 def test_without_a_temporary_folder_the_message_names_the_setting(
@@ -77,53 +55,6 @@ def test_without_a_temporary_folder_the_message_names_the_setting(
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
     with pytest.raises(ModelBrokenError, match="TMPDIR"):
         load_gliner(model, "cpu")
-
-
-def test_libraries_are_offline_while_a_model_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also after an error; afterwards everything is as it was."""
-    from huggingface_hub import constants
-
-    monkeypatch.setenv("HF_HUB_OFFLINE", "0")
-    monkeypatch.delenv("TRANSFORMERS_OFFLINE", raising=False)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with contextlib.suppress(ZeroDivisionError), loading._force_offline():
-        assert (os.environ["HF_HUB_OFFLINE"], os.environ["TRANSFORMERS_OFFLINE"]) == ("1", "1")
-        assert constants.HF_HUB_OFFLINE
-        raise ZeroDivisionError
-    assert os.environ["HF_HUB_OFFLINE"] == "0"
-    assert "TRANSFORMERS_OFFLINE" not in os.environ
-    assert not constants.HF_HUB_OFFLINE
-
-
-class Panic(BaseException):
-    """A panic in a library written in Rust."""
-
-
-Panic.__module__ = "pyo3_runtime"
-
-
-@pytest.mark.parametrize(
-    ("error", "message"),
-    [
-        (KeyError("hidden_size"), "gliner cannot load it: KeyError: 'hidden_size'"),
-        (Panic("index out of bounds"), "its tokenizer is broken: Panic: index out of bounds"),
-        (ValueError("x" * 9000), "ValueError: x{500}$"),
-    ],
-)
-def test_any_error_of_the_libraries_becomes_one_sentence(error: BaseException, message: str) -> None:
-    """With the folder; panics, which are no exceptions, too."""
-    with pytest.raises(ModelBrokenError, match=message) as caught, wrap_library_errors(Path("folder")):
-        raise error
-    assert str(caught.value).startswith("folder: ")
-    assert caught.value.__cause__ is error
-
-
-@pytest.mark.parametrize("error", [ModelBrokenError("ours"), KeyboardInterrupt(), SystemExit(3)])
-def test_our_own_errors_and_interruptions_pass(error: BaseException) -> None:
-    """Unchanged."""
-    with pytest.raises(type(error)) as caught, wrap_library_errors(Path("folder")):
-        raise error
-    assert caught.value is error
 
 
 def test_weights_at_random_values_are_found() -> None:

@@ -1,14 +1,12 @@
-"""The forward pass on torch, and what its errors mean."""
+"""The forward pass on torch."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 import torch
 
 from tests.unit.worker.model.tiny_graph import TinyGraph, make_arrays, score
-from worker.model.runtimes.torch import TorchRuntime, translate_device_errors
-from worker.protocols import EngineBroken, OutOfMemory
+from worker.model.runtimes.torch import TorchRuntime
 
 
 def test_scores_are_those_of_the_graph() -> None:
@@ -30,27 +28,3 @@ def test_in_16_bits_linear_weights_are_cast_once() -> None:
     assert np.allclose(logits, score(graph, arrays), rtol=0.02)
     assert not np.array_equal(logits, score(graph, arrays))
     assert graph.core[1].weight.dtype is torch.float32
-
-
-AcceleratorError = type("AcceleratorError", (RuntimeError,), {})
-
-
-@pytest.mark.parametrize(
-    ("error", "meaning"),
-    [
-        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemory),
-        (MemoryError(), OutOfMemory),
-        (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 9 bytes"), OutOfMemory),
-        (RuntimeError("not enough memory: you tried to allocate 9 bytes"), OutOfMemory),
-        (RuntimeError("CUDA error: device-side assert triggered"), EngineBroken),
-        (AcceleratorError("unspecified launch failure"), EngineBroken),
-        (RuntimeError("shapes do not match"), RuntimeError),
-        (ValueError("CUDA error"), ValueError),
-    ],
-)
-def test_errors_of_the_device_are_told_apart(error: Exception, meaning: type[Exception]) -> None:
-    """A smaller batch may fit a full device; a lost one needs a new process; others are the batch's own."""
-    with pytest.raises(meaning) as caught, translate_device_errors():
-        raise error
-    assert type(caught.value) is meaning
-    assert caught.value is error or caught.value.__cause__ is error
