@@ -49,7 +49,10 @@ def load_extractor(folder: Path, device: str, files: Mapping[str, str] | None = 
 def _refuse_oversized(folder: Path, copy: Path, kind: Any, config: Any) -> None:
     """Build the model without memory for its weights, and compare its size with the file's."""
     tokenizer = load_extractor_tokenizer(str(copy))
-    encoder = AutoConfig.from_pretrained(str(copy / ENCODER))
+    # B615 wants a revision; this is a local folder, and the hub's client is offline.
+    encoder = AutoConfig.from_pretrained(  # nosec B615
+        str(copy / ENCODER), local_files_only=True, trust_remote_code=False
+    )
     with torch.device("meta"):
         model = kind(config, encoder_config=encoder, tokenizer=tokenizer, use_flashdeberta=False)
     described = sum(tensor.numel() for tensor in chain(model.parameters(), model.buffers()))
