@@ -146,9 +146,12 @@ class Spans(Sequence[Span]):
         left_out: number of candidates that were not considered.
         pairs: the relations between the spans.
         classes: for each of the window's `classes`, the score of each class.
+        pairs_left_out: number of pairs above their threshold that are not among `pairs`.
     """
 
-    __slots__ = ("_ends", "_labels", "_runners_up", "_scores", "_starts", "classes", "left_out", "pairs")
+    __slots__ = (
+        "_ends", "_labels", "_runners_up", "_scores", "_starts", "classes", "left_out", "pairs", "pairs_left_out"
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -156,6 +159,7 @@ class Spans(Sequence[Span]):
         left_out: int = 0,
         pairs: Sequence[Pair] = (),
         classes: Sequence[Sequence[float]] = (),
+        pairs_left_out: int = 0,
     ) -> None:
         self._starts, self._ends, self._labels = array("i"), array("i"), array("i")
         self._scores = array("d")
@@ -163,6 +167,7 @@ class Spans(Sequence[Span]):
         self.left_out = left_out
         self.pairs = pairs
         self.classes = classes
+        self.pairs_left_out = pairs_left_out
         for index, span in enumerate(spans):
             self._starts.append(span.start)
             self._ends.append(span.end)

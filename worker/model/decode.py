@@ -12,12 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.model.pairs import add_pairs
 from worker.protocols import Span, Spans, Window
 from worker.text.spans import select_spans
 
 Array = NDArray[Any]
 Scores = Mapping[str, Array]
-"""A model's outputs by gliner's names: `logits`."""
+"""A model's outputs: `logits`, as gliner names them; for relations also those that `worker.model.pairs` reads."""
 
 T = TypeVar("T")
 
@@ -81,7 +82,7 @@ def decode_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> li
             ]
         left_out = max(0, excess.get(row, 0) - window.max_candidates)
         spans.append(Spans(chosen, left_out) if left_out or len(chosen) > PACKED else chosen)
-    return spans
+    return add_pairs(windows, spans, scores) if "pair_rows" in scores else spans
 
 
 def _find_candidates(windows: Sequence[Window], logits: Array, tagged: bool) -> tuple[_Candidates, _Excess]:

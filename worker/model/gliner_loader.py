@@ -7,17 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from gliner.data_processing.tokenizer import WhitespaceTokenSplitter, WordsSplitter
-from gliner.model import BiEncoderSpanGLiNER, BiEncoderTokenGLiNER, UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
+from gliner.model import BiEncoderTokenGLiNER, UniEncoderTokenGLiNER, UniEncoderTokenRelexGLiNER
 from tokenizers import Tokenizer as BackendTokenizer
 
+from jobs.tasks import Task
 from worker.model import splitters
 from worker.model.bi_encoder import BiEncoderGraph
 from worker.model.collate import Layout
 from worker.model.description import ModelDescription
 from worker.model.errors import ModelBrokenError
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph, without_packing
-from worker.model.loading import BI_ENCODERS
+from worker.model.loading import BI_ENCODERS, RELEX
 from worker.model.loading import load_gliner as load_gliner
+from worker.model.relex_graph import RelexGraph
 from worker.model.sources.resolve import Resolved
 from worker.model.sources.row_limit import count_positions, row_tokens
 from worker.model.splitters import Splitter
@@ -28,8 +30,7 @@ MAX_SPECIAL_TOKENS = 16
 """Special tokens around a row. Published tokenizers add one to three."""
 LABELS_INCLUDED = 16
 """Labels of a token model's row that its tokens stand for: its scorer has four vectors for each word and label."""
-SPANS = (UniEncoderSpanGLiNER, BiEncoderSpanGLiNER)
-TOKENS = (UniEncoderTokenGLiNER, BiEncoderTokenGLiNER)
+TOKENS = (UniEncoderTokenGLiNER, BiEncoderTokenGLiNER, UniEncoderTokenRelexGLiNER)
 BI_ENCODER_LABELS = 256
 """Labels of a bi-encoder's span model that its tokens stand for: scores of 12 kB for each word, in 12 widths."""
 MAX_LABELS = 2_000
@@ -109,6 +110,13 @@ def _read_spec(model: Any, source: Resolved, max_row_tokens: int, splitter: str)
         default_threshold=_default_threshold(config),
         labels_included=LABELS_INCLUDED if isinstance(model, TOKENS) else 0,
     )
+    if isinstance(model, RELEX):
+        return replace(
+            spec,
+            tasks=(Task.ENTITIES, Task.RELATIONS),
+            prompt_format=PromptFormat.RELATIONS,
+            relation_marker=config.rel_token,
+        )
     return _with_labels(spec, model) if isinstance(model, BI_ENCODERS) else spec
 
 
@@ -171,7 +179,9 @@ def build_graph(model: Any) -> Graph:
     """Return the cheapest forward pass that gives the model's scores."""
     if isinstance(model, BI_ENCODERS):
         return BiEncoderGraph(model.model).eval()
-    spans = isinstance(model, SPANS)
+    spans = not isinstance(model, TOKENS)
+    if isinstance(model, RELEX):
+        return RelexGraph(model.model, tagged=not spans).eval()
     if spans and MarkerGraph.can_run(model.model):
         return MarkerGraph(model.model).eval()
     return LibraryGraph(without_packing(model.model), spans).eval()
@@ -179,5 +189,5 @@ def build_graph(model: Any) -> Graph:
 
 def build_reference(model: Any, max_row_tokens: int = 0) -> tuple[Graph, Layout]:
     """Return gliner's own forward pass unchanged, and the row layout for it."""
-    graph = LibraryGraph(model.model, isinstance(model, SPANS), isinstance(model, BI_ENCODERS)).eval()
+    graph = LibraryGraph(model.model, not isinstance(model, TOKENS), isinstance(model, BI_ENCODERS)).eval()
     return graph, read_layout(model, graph.inputs, max_row_tokens)

@@ -12,7 +12,14 @@ from typing import Any
 import torch
 from gliner import GLiNER
 from gliner.config import GLiNERConfig
-from gliner.model import BiEncoderSpanGLiNER, BiEncoderTokenGLiNER, UniEncoderSpanGLiNER, UniEncoderTokenGLiNER
+from gliner.model import (
+    BiEncoderSpanGLiNER,
+    BiEncoderTokenGLiNER,
+    UniEncoderSpanGLiNER,
+    UniEncoderSpanRelexGLiNER,
+    UniEncoderTokenGLiNER,
+    UniEncoderTokenRelexGLiNER,
+)
 from transformers import AutoTokenizer
 
 from worker.model.errors import ModelBrokenError
@@ -30,7 +37,9 @@ SPARE_WEIGHTS = 32_000_000
 """Weights that a model may have beyond twice those in its file: unused poolers, tables of positions."""
 SPARE_TOKENS = 4_096
 BI_ENCODERS = (BiEncoderSpanGLiNER, BiEncoderTokenGLiNER)
-ARCHITECTURES = (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER, *BI_ENCODERS)
+RELEX = (UniEncoderSpanRelexGLiNER, UniEncoderTokenRelexGLiNER)
+"""Models for entities and relations."""
+ARCHITECTURES = (UniEncoderSpanGLiNER, UniEncoderTokenGLiNER, *BI_ENCODERS, *RELEX)
 
 
 def load_gliner(folder: Path, device: str, files: Mapping[str, str] | None = None) -> Any:
@@ -88,6 +97,9 @@ def _refuse_oversized(folder: Path, copy: Path, shapes: Mapping[str, safetensors
     tokens = content.get("span_mode") == "token_level"
     if content.get("labels_encoder"):
         kind: Any = BiEncoderTokenGLiNER if tokens else BiEncoderSpanGLiNER
+        config = kind.config_class(**content)
+    elif content.get("relations_layer") is not None:
+        kind = UniEncoderTokenRelexGLiNER if tokens else UniEncoderSpanRelexGLiNER
         config = kind.config_class(**content)
     else:
         kind = UniEncoderTokenGLiNER if tokens else UniEncoderSpanGLiNER

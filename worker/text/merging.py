@@ -95,6 +95,7 @@ class Findings:
         if self._grid is not None and (outcome.pairs or outcome.classes):
             position = self._grid.locate_window(len(self._spans) - 1)
             self.pairs.add(outcome.pairs, position)
+            self.pairs.left_out += outcome.pairs_left_out
             self.classes.add(outcome.classes, position)
 
     def spans_by_window(self) -> Sequence[Sequence[Span]]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jobs.schema import Document, Labels
-from jobs.tasks import Tasks
+from jobs.tasks import RelationType, Task, Tasks
 from worker.model.decode import Scores
 from worker.protocols import ShardRef, Tokenizer, Window
 from worker.text.windows import JobContext, cut_document
@@ -38,6 +38,11 @@ LABEL_SETS: tuple[Labels, ...] = (
     {"person": None, "company": None, "city": None, "date": None, "product": None},
     {"animal": None},
     dict.fromkeys(("event", "country", "river", "ship", "job title", "language", "food")),
+)
+_RELATION_SETS: tuple[Mapping[str, RelationType], ...] = (
+    {"works for": RelationType()},
+    {},
+    {"located in": RelationType(), "owns": RelationType(), "born on": RelationType()},
 )
 TEXTS = (
     "Maria Keller moved to Oslo.",
@@ -119,10 +124,12 @@ def build_mixed_batches(tokenizer: Tokenizer) -> list[list[Window]]:
 
 
 def _cut_text(number: int, text: str, tokenizer: Tokenizer) -> Sequence[Window]:
+    """Cut a text with one of the label sets; a model for relations is asked for some in most texts."""
+    can_relate = Task.RELATIONS in tokenizer.spec.tasks
+    relations = _RELATION_SETS[number % len(_RELATION_SETS)] if can_relate else {}
+    tasks = Tasks(LABEL_SETS[number % len(LABEL_SETS)], relations)
     document = Document(number, str(number), text)
-    return cut_document(
-        document, JobContext(ShardRef("agreement", 0), Tasks(LABEL_SETS[number % len(LABEL_SETS)])), tokenizer
-    ).windows
+    return cut_document(document, JobContext(ShardRef("agreement", 0), tasks), tokenizer).windows
 
 
 def row_scores(windows: Sequence[Window], scores: Scores, tagged: bool) -> list[NDArray[Any]]:

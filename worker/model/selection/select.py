@@ -26,10 +26,12 @@ from worker.model.collate import collate_windows
 from worker.model.decode import read_rows
 from worker.model.errors import ModelBrokenError
 from worker.model.graph import LABEL_INPUTS
+from worker.model.relex_graph import RelexGraph
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, WindowRuntime, load_exported
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime
 from worker.model.runtimes.torch_bi_encoder import TorchBiEncoder
+from worker.model.runtimes.torch_relex import TorchRelex
 from worker.model.selection import onnx_export, parity
 from worker.model.selection.choice_cache import (
     CachedChoice,
@@ -246,6 +248,10 @@ class Selector:
     def _build_runtime(self, candidate: Candidate) -> WindowRuntime:
         if isinstance(self._graph, BiEncoderGraph):
             return self._build_bi_encoder(self._graph, candidate)
+        if isinstance(self._graph, RelexGraph):
+            if candidate.runtime != "torch":
+                raise ValueError("models for relations run on torch only: each row selects its pairs while it runs")
+            return TorchRelex(self._graph, self._request.device, DTYPES[candidate.precision])
         if candidate.runtime == "torch":
             return TorchRuntime(self._graph, self._request.device, DTYPES[candidate.precision])
         if candidate.runtime == "cudagraphs":

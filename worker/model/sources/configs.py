@@ -72,12 +72,9 @@ OTHER_PARTS: Mapping[str, str] = {
     "labels_decoder": "a GLiNER that generates labels",
     "labels_decoder_config": "a GLiNER that generates labels",
     "decoder_config": "a GLiNER with a decoder",
-    "relations_layer": "a GLiNER for relations",
-    "triples_layer": "a GLiNER for relations",
 }
 """Keys that occur only in unsupported architectures."""
 OTHER_TYPES: Mapping[str, str] = {
-    "relex": "a GLiNER for relations",
     "decoder": "a GLiNER that generates labels",
     "streaming": "a GLiNER for streams",
 }
@@ -96,7 +93,9 @@ OTHER_LIBRARIES: Mapping[str, str] = {
     "gliformer": "a GLiFormer model",
 }
 """Prefixes of `model_type` in config.json of models of related libraries."""
-_SUGGESTION = "Gleaner runs GLiNER's uni-encoders and bi-encoders, such as urchade/gliner_medium-v2.1."
+_SUGGESTION = (
+    "Gleaner runs GLiNER's uni-encoders, bi-encoders and models for relations, such as urchade/gliner_medium-v2.1."
+)
 
 
 class Library(StrEnum):
@@ -169,9 +168,13 @@ def _other_architecture(content: Mapping[str, Any]) -> str:
     for part, kind in OTHER_TYPES.items():
         if isinstance(model_type, str) and part in model_type:
             return f"model_type {model_type[:60]!r} says that this is {kind}"
-    if content.get("represent_spans") and content.get("span_mode") == "token_level":
+    if content.get("span_mode") != "token_level":
+        return ""
+    if content.get("represent_spans"):
         # gliner picks those spans by the lowest threshold of a batch, so that answers depend on the other texts.
         return "represent_spans says that this is a token model that also scores spans"
+    if content.get("relations_layer") and content.get("span_encoder_config"):
+        return "span_encoder_config says that this is a token model for relations with an encoder of spans"
     return ""
 
 
