@@ -124,7 +124,8 @@ class RelexGraph(Graph):
         relations = rows.relations[row, : len(window.relations)]
         step = max(1, PAIR_FLOATS // (vectors.shape[-1] * max(4, len(relations))))
         scores = [
-            self._score_relations(vectors[part[:, 0]], vectors[part[:, 1]], relations) for part in pairs.split(step)
+            self._score_relations(vectors[part[:, 0]], vectors[part[:, 1]], relations)
+            for part in torch.split(pairs, step)
         ]
         return ScoredPairs(spans[pairs].flatten(1), torch.cat(scores).float())
 
@@ -139,15 +140,18 @@ class RelexGraph(Graph):
         candidates = self._find_candidates(logits.float(), thresholds)
         if len(candidates) > MAX_CANDIDATES:
             return entities
-        is_entity = (candidates[:, None] == entities[None]).all(-1).any(1)
-        return torch.cat([entities, candidates[~is_entity]])
+        equal = (candidates[:, None] == entities[None]).all(-1)
+        others = torch.ones(len(candidates), dtype=torch.bool, device=logits.device)
+        others[equal.int().argmax(0)[equal.any(0)]] = False  # once: token models list a span for each label
+        return torch.cat([entities, candidates[others]])
 
     def _find_candidates(self, logits: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
         """Return the first and last words of all spans above their label's threshold, as gliner does."""
         if self.tagged:
             logits = logits[None, :, : len(thresholds)]
-            index, mask = extract_spans_from_tokens(logits, threshold=thresholds)  # type: ignore[arg-type]
-            return index[0][mask[0]]
+            index, mask = extract_spans_from_tokens(logits, threshold=thresholds)
+            spans: torch.Tensor = index[0][mask[0]]
+            return spans
         starts = torch.arange(len(logits), device=logits.device)[:, None]
         ends = starts + torch.arange(logits.shape[1], device=logits.device)
         above = (logits[..., : len(thresholds)].sigmoid() > thresholds).any(-1) & (ends < len(logits))

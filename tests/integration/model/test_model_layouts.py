@@ -223,7 +223,7 @@ def _other(folder: Path, config: dict[str, Any], *files: str) -> Path:
 def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
     checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
-    """By the configuration alone: an incomplete GLiNER2, GLiClass, a plain encoder, relations, decoders."""
+    """By the configuration alone: an incomplete GLiNER2, GLiClass, a plain encoder, decoders."""
     models = tmp_path / "made"
     models.mkdir()
     cases: dict[str, tuple[Path, str]] = {
@@ -236,11 +236,8 @@ def test_other_kinds_of_models_are_named_before_their_weights_are_fetched(
         "glirel": (_other(models / "d", {}, "glirel_config.json"), "GLiREL"),
         "lora": (_other(models / "e", {}, "adapter_config.json"), "adapter"),
     }
-    for architecture, kind in (
-        ("UniEncoderSpanRelex", "relations"),
-        ("UniEncoderTokenDecoder", "generates labels"),
-    ):
-        cases[architecture.lower()] = checkpoint(Family(architecture=architecture)), kind
+    architecture = "UniEncoderTokenDecoder"
+    cases[architecture.lower()] = checkpoint(Family(architecture=architecture)), "generates labels"
     with hub({f"owner/{name}": folder for name, (folder, _) in cases.items()}) as url:
         answers = _resolve(tmp_path / "cache", *(f"owner/{name}" for name in cases), HF_ENDPOINT=url)
     for (name, (_, kind)), (error, text) in zip(cases.items(), answers, strict=True):

@@ -6,8 +6,8 @@ A few of them by default; more with FAMILIES=all.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import pairwise, product
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 from unicodedata import normalize
@@ -23,6 +23,7 @@ from tests.support.families import Backbone, Family
 from tests.support.scripts import SCRIPTS
 from worker.batching.batcher import MicroBatcher
 from worker.model.engine import EngineOptions, load_model
+from worker.model.errors import ModelBrokenError
 from worker.model.sources.resolve import resolve_model
 from worker.protocols import Engine, ShardRef
 from worker.text.merging import Findings, merge_windows
@@ -35,17 +36,19 @@ PAIRS = {"relations_layer": "none", "triples_layer": None}
 FAMILIES = [
     Family(Backbone.DEBERTA, SPAN, model_max_length=None),
     Family(Backbone.DISTILBERT, SPAN, config={"relations_layer": "gcn", "triples_layer": None}),
-    Family(Backbone.DISTILBERT, SPAN, embed_ent_token=False, span_mode="conv_share", config=PAIRS),
     Family(Backbone.MODERNBERT, TOKEN, config={"relations_layer": "attention", "embed_rel_token": False}),
 ]
 REST = [
-    Family(backbone, architecture, config={"relations_layer": layer, "triples_layer": triples})
-    for backbone, architecture, layer, triples in product(
-        (Backbone.MDEBERTA, Backbone.XLMR, Backbone.MT5),
-        (SPAN, TOKEN),
-        ("dot", "mlp", "gat", "bilinear", "none"),
-        (None, "DistMult", "ComplEx"),
-    )
+    Family(Backbone.DISTILBERT, SPAN, embed_ent_token=False, span_mode="conv_share", config=PAIRS),
+    *(
+        Family(backbone, architecture, config={"relations_layer": layer, "triples_layer": triples})
+        for backbone, architecture, layer, triples in product(
+            (Backbone.MDEBERTA, Backbone.XLMR, Backbone.MT5),
+            (SPAN, TOKEN),
+            ("dot", "mlp", "gat", "bilinear", "none"),
+            (None, "DistMult", "ComplEx"),
+        )
+    ),
 ]
 RELATION_SETS: tuple[Mapping[str, RelationType], ...] = (
     {"works for": RelationType()},
@@ -120,33 +123,26 @@ def cut(engine: Engine, case: Case, rules: CutRules | None = None) -> Plan:
     return cut_document(Document(0, "0", case.text), context, engine, rules)
 
 
-def between(scores: Sequence[float], count: int) -> float:
-    """Return a threshold that about `count` of the scores pass, not near any of them."""
-    ranked = sorted({1.0, 0.0, *scores}, reverse=True)
-    gaps = [(above - below, (above + below) / 2) for above, below in pairwise(ranked[count // 2 : count + 8])]
-    return max(gaps)[1]
+def choose_thresholds(library: Any, texts: Sequence[str]) -> tuple[float, float]:
+    """Return thresholds that some entities and half of the relations between them pass."""
+    case = Case("", LABEL_SETS[1], RELATION_SETS[2], Options(threshold=0.001, relation_threshold=0.999))
+    entities = [score for text in texts for score in predict(library, replace(case, text=text))[0].values()]
+    threshold = min(0.4, sorted(entities, reverse=True)[min(9 * len(texts), len(entities) - 1)] - 1e-4)
+    options = Options(threshold=threshold, relation_threshold=0.0)
+    pairs = [predict(library, replace(case, text=text, options=options))[1].values() for text in texts]
+    scores = sorted(score for found in pairs for score in found)
+    return threshold, scores[len(scores) // 2] - 1e-4
 
 
 def make_cases(library: Any, texts: Sequence[str]) -> list[Case]:
-    """Ask the texts for several labels and relations, with thresholds that leave some of both."""
+    """Ask the texts for several labels and relations, with several thresholds."""
+    threshold, least = choose_thresholds(library, texts[:3])
     cases = []
-    for number, (labels, relations) in enumerate(product(LABEL_SETS, RELATION_SETS)):
-        chosen = texts if EVERY else texts[number :: len(LABEL_SETS)]
-        all_found = [
-            predict(library, Case(text, labels, relations, Options(threshold=0.001))) for text in chosen[:2]
-        ]
-        threshold = between([score for found, _ in all_found for score in found.values()], 12)
-        found = [
-            score
-            for text in chosen[:2]
-            for score in predict(
-                library, Case(text, labels, relations, Options(threshold=threshold, relation_threshold=0.0))
-            )[1].values()
-        ]
-        least = between(found, len(found) // 2)
-        for at, text in enumerate(chosen):
-            more = {"flat": at % 3 != 0, "multi_label": number % 4 == 1, "relation_threshold": least}
-            cases.append(Case(text, labels, relations, Options(threshold=threshold, **more)))
+    for number, (text, repeat) in enumerate(product(texts, range(4 if EVERY else 1))):
+        at = number + repeat
+        more = {"flat": at % 3 != 0, "multi_label": at % 4 == 1, "relation_threshold": least * (1 - at % 2 / 9)}
+        options = Options(threshold=threshold * (1 - at % 3 / 9), **more)
+        cases.append(Case(text, LABEL_SETS[at % 4], RELATION_SETS[at % 3], options))
     return cases
 
 
@@ -179,3 +175,44 @@ def test_entities_and_relations_are_the_librarys(
     for case, wanted, result in zip(cases, expected, extract(engine, cases), strict=True):
         for theirs, ours in zip(wanted, read(result), strict=True):
             assert theirs == pytest.approx(ours, abs=TOLERANCE), case
+
+
+def test_relations_of_a_long_text_are_those_of_its_windows(load: Callable[[Family], tuple[Engine, Any]]) -> None:
+    """Each window has the library's relations, and the document's are some of them, in its words."""
+    engine, library = load(FAMILIES[0])
+    text = " ".join(text for text in SCRIPTS.values() if readable(engine, text))
+    threshold, least = choose_thresholds(library, [*SCRIPTS.values()][:2])
+    options = Options(threshold=threshold, relation_threshold=least)
+    case = Case(text, LABEL_SETS[1], {"works for": RelationType(head=("person",))}, options)
+    plan = cut(engine, case, CutRules(sentence_pass=False))
+    assert len(plan.windows) > 2
+    with MicroBatcher(engine, 1024) as batcher:
+        outcomes = batcher.submit("job", plan.windows).result(WAIT_S)
+    result = merge_windows(plan, Findings.collect(plan, outcomes), 1)
+    _, relations = read(result)
+    assert relations
+    assert all(head[2] == "person" for _, head, _ in relations)
+    assert plan.grid is not None
+    by_window: Relations = {}
+    for index in range(len(plan.windows)):
+        position = plan.grid.locate_window(index)
+        first, last = plan.grid.text.starts[position.first], plan.grid.text.ends[position.last - 1]
+        _, found = predict(library, replace(case, text=text[first:last]))
+        for (label, head, tail), score in found.items():
+            key = label, move(head, first), move(tail, first)
+            by_window[key] = max(score, by_window.get(key, 0.0))
+    kept = {key: by_window[key] for key in relations.keys() & by_window.keys()}
+    assert len(kept) > len(relations) / 2  # the others were of spans that lost an overlap to another window's
+    assert kept == pytest.approx({key: relations[key] for key in kept}, abs=TOLERANCE)
+
+
+def move(entity: tuple[int, int, str], offset: int) -> tuple[int, int, str]:
+    """Return an entity of a part of a text that begins at `offset`."""
+    return entity[0] + offset, entity[1] + offset, entity[2]
+
+
+def test_other_runtimes_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    """With the reason."""
+    source = resolve_model(str(checkpoint(FAMILIES[1])), None, Path("unused"))
+    with pytest.raises(ModelBrokenError, match="models for relations run on torch only"):
+        load_model(source, EngineOptions("cpu", "fp32", "onnx", tmp_path))

@@ -1,0 +1,79 @@
+"""Scores of pairs -> relations between a window's spans."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from worker.model import pairs
+from worker.model.pairs import add_pairs, rank_words
+from worker.protocols import Pair, RelationPrompt, ShardRef, Span, Spans, Window
+
+WINDOW = Window(
+    ShardRef("job", 0), 0, ("Ada", "met", "Bob", "Li"), ("person", "city"), (0.5, 0.5),
+    flat=True, multi_label=True, row_tokens=8, relations=(RelationPrompt("met", 0.5), RelationPrompt("in", 0.9)),
+)  # fmt: skip
+SPANS = [Span(0, 1, 0, 0.9), Span(2, 4, 1, 0.6), Span(2, 4, 0, 0.8)]
+ADA, BOB, CITY = (0, 1, 0), (2, 4, 0), (2, 4, 1)
+
+
+def score(*rows: tuple[int, tuple[int, int, int, int], tuple[float, float]]) -> dict[str, np.ndarray]:
+    """Return (row, words of head and tail, logits) as the runtime does."""
+    indexes, ends, logits = zip(*rows, strict=True) if rows else ((), np.zeros((0, 4)), np.zeros((0, 2)))
+    return {"pair_rows": np.array(indexes), "pair_ends": np.array(ends), "pair_logits": np.array(logits)}
+
+
+def find(window: Window, scores: dict[str, np.ndarray]) -> list[Pair]:
+    """Return the pairs of one window."""
+    [spans] = add_pairs([window], [SPANS], scores)
+    assert list(spans) == SPANS
+    return list(spans.pairs) if isinstance(spans, Spans) else []
+
+
+def test_every_relation_has_its_threshold() -> None:
+    """Of labels on the same words the best is the head or tail, as in gliner."""
+    found = find(WINDOW, score((0, (0, 0, 2, 3), (1.0, 1.0)), (0, (2, 3, 0, 0), (-1.0, 4.0))))
+    assert [pair[:3] for pair in found] == [(1, BOB, ADA), (0, ADA, BOB)]
+    assert [pair.score for pair in found] == pytest.approx([0.982, 0.731], abs=1e-3)
+
+
+def test_head_and_tail_have_permitted_labels() -> None:
+    """Of labels on the same words the best permitted one; a pair without any is left out."""
+    live = RelationPrompt("in", 0.5, frozenset((0,)), frozenset((1,)))
+    window = replace(WINDOW, relations=(live, replace(live, tails=frozenset((7,)))))
+    found = find(window, score((0, (0, 0, 2, 3), (1.0, 9.0)), (0, (2, 3, 0, 0), (1.0, 9.0))))
+    assert [pair[:3] for pair in found] == [(0, ADA, CITY)]
+
+
+def test_pairs_are_of_spans_of_the_result() -> None:
+    """Not of words that lost an overlap, nor of the same words; of equal pairs the best is kept."""
+    found = find(
+        WINDOW,
+        score(
+            (0, (0, 1, 2, 3), (3.0, 0.0)),
+            (0, (2, 3, 2, 3), (3.0, 0.0)),
+            (0, (0, 0, 2, 3), (1.0, 0.0)),
+            (0, (0, 0, 2, 3), (2.0, 0.0)),
+        ),
+    )
+    assert [pair[:3] for pair in found] == [(0, ADA, BOB)]
+    assert found[0].score == pytest.approx(0.881, abs=1e-3)
+
+
+def test_rows_have_their_own_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row that asks for no relation has none; of too many the best are kept, and the others counted."""
+    monkeypatch.setattr(pairs, "MAX_PAIRS", 1)
+    silent = replace(WINDOW, relations=())
+    scores = score((1, (0, 0, 2, 3), (1.0, 0.0)), (1, (2, 3, 0, 0), (2.0, 0.0)))
+    first, second = add_pairs([silent, WINDOW], [SPANS, Spans(SPANS, left_out=3)], scores)
+    assert first is SPANS
+    assert isinstance(second, Spans)
+    assert [pair[:3] for pair in second.pairs] == [(0, BOB, ADA)]
+    assert (second.left_out, second.pairs_left_out) == (3, 1)
+
+
+def test_words_with_several_labels_are_ranked_once() -> None:
+    """By their best score."""
+    assert rank_words(SPANS) == [(0, 0), (2, 3)]
