@@ -35,10 +35,10 @@ SPAN, TOKEN = "UniEncoderSpanRelex", "UniEncoderTokenRelex"
 PAIRS = {"relations_layer": "none", "triples_layer": None}
 FAMILIES = [
     Family(Backbone.DEBERTA, SPAN, model_max_length=None),
-    Family(Backbone.DISTILBERT, SPAN, config={"relations_layer": "gcn", "triples_layer": None}),
     Family(Backbone.MODERNBERT, TOKEN, config={"relations_layer": "attention", "embed_rel_token": False}),
 ]
 REST = [
+    Family(Backbone.DISTILBERT, SPAN, config={"relations_layer": "gcn", "triples_layer": None}),
     Family(Backbone.DISTILBERT, SPAN, embed_ent_token=False, span_mode="conv_share", config=PAIRS),
     *(
         Family(backbone, architecture, config={"relations_layer": layer, "triples_layer": triples})
@@ -169,7 +169,8 @@ def test_entities_and_relations_are_the_librarys(
     """Among rows that ask for other relations, other labels and none, with other thresholds."""
     engine, library = load(family)
     assert engine.spec.tasks == (Task.ENTITIES, Task.RELATIONS)
-    cases = make_cases(library, [text for text in SCRIPTS.values() if readable(engine, text)])
+    texts = [text for text in SCRIPTS.values() if readable(engine, text)]
+    cases = make_cases(library, texts if EVERY else texts[::3])
     expected = [predict(library, case) for case in cases]
     assert sum(len(relations) for _, relations in expected) > 20
     for case, wanted, result in zip(cases, expected, extract(engine, cases), strict=True):
@@ -180,7 +181,7 @@ def test_entities_and_relations_are_the_librarys(
 def test_relations_of_a_long_text_are_those_of_its_windows(load: Callable[[Family], tuple[Engine, Any]]) -> None:
     """Each window has the library's relations, and the document's are some of them, in its words."""
     engine, library = load(FAMILIES[0])
-    text = " ".join(text for text in SCRIPTS.values() if readable(engine, text))
+    text = " ".join([text for text in SCRIPTS.values() if readable(engine, text)][:12])
     threshold, least = choose_thresholds(library, [*SCRIPTS.values()][:2])
     options = Options(threshold=threshold, relation_threshold=least)
     case = Case(text, LABEL_SETS[1], {"works for": RelationType(head=("person",))}, options)
@@ -213,6 +214,6 @@ def move(entity: tuple[int, int, str], offset: int) -> tuple[int, int, str]:
 
 def test_other_runtimes_are_refused(checkpoint: Checkpoint, tmp_path: Path) -> None:
     """With the reason."""
-    source = resolve_model(str(checkpoint(FAMILIES[1])), None, Path("unused"))
+    source = resolve_model(str(checkpoint(FAMILIES[0])), None, Path("unused"))
     with pytest.raises(ModelBrokenError, match="models for relations run on torch only"):
         load_model(source, EngineOptions("cpu", "fp32", "onnx", tmp_path))
