@@ -12,13 +12,13 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.model.pairs import add_pairs
+from worker.model.relations.pairs import add_pairs
 from worker.protocols import Span, Spans, Window
 from worker.text.spans import select_spans
 
 Array = NDArray[Any]
 Scores = Mapping[str, Array]
-"""A model's outputs: `logits`, as gliner names them; for relations also those that `worker.model.pairs` reads."""
+"""A model's outputs: `logits`, as gliner names them; for relations also those of `worker.model.relations.pairs`."""
 
 T = TypeVar("T")
 

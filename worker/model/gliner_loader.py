@@ -19,7 +19,7 @@ from worker.model.errors import ModelBrokenError
 from worker.model.graph import Graph, LibraryGraph, MarkerGraph, without_packing
 from worker.model.loading import BI_ENCODERS, RELEX
 from worker.model.loading import load_gliner as load_gliner
-from worker.model.relex_graph import RelexGraph
+from worker.model.relations.graph import RelexGraph
 from worker.model.sources.resolve import Resolved
 from worker.model.sources.row_limit import count_positions, row_tokens
 from worker.model.splitters import Splitter

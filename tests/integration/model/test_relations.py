@@ -130,7 +130,7 @@ def choose_thresholds(library: Any, texts: Sequence[str]) -> tuple[float, float]
     threshold = min(0.4, sorted(entities, reverse=True)[min(9 * len(texts), len(entities) - 1)] - 1e-4)
     options = Options(threshold=threshold, relation_threshold=0.0)
     pairs = [predict(library, replace(case, text=text, options=options))[1].values() for text in texts]
-    scores = sorted(score for found in pairs for score in found)
+    scores = sorted(score for answers in pairs for score in answers)
     return threshold, scores[len(scores) // 2] - 1e-4
 
 
@@ -198,13 +198,13 @@ def test_relations_of_a_long_text_are_those_of_its_windows(load: Callable[[Famil
     for index in range(len(plan.windows)):
         position = plan.grid.locate_window(index)
         first, last = plan.grid.text.starts[position.first], plan.grid.text.ends[position.last - 1]
-        _, found = predict(library, replace(case, text=text[first:last]))
-        for (label, head, tail), score in found.items():
+        _, answers = predict(library, replace(case, text=text[first:last]))
+        for (label, head, tail), score in answers.items():
             key = label, move(head, first), move(tail, first)
             by_window[key] = max(score, by_window.get(key, 0.0))
-    kept = {key: by_window[key] for key in relations.keys() & by_window.keys()}
-    assert len(kept) > len(relations) / 2  # the others were of spans that lost an overlap to another window's
-    assert kept == pytest.approx({key: relations[key] for key in kept}, abs=TOLERANCE)
+    shared = {key: by_window[key] for key in relations.keys() & by_window.keys()}
+    assert len(shared) > len(relations) / 2  # the others were of spans that lost an overlap to another window's
+    assert shared == pytest.approx({key: relations[key] for key in shared}, abs=TOLERANCE)
 
 
 def move(entity: tuple[int, int, str], offset: int) -> tuple[int, int, str]:

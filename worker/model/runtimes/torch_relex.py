@@ -11,8 +11,8 @@ from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.decode import Array, RowScores, Scores, decode_scores
 from worker.model.graph import cast_linear_weights
-from worker.model.pairs import rank_words
-from worker.model.relex_graph import MAX_ENTITIES, EncodedRows, RelexGraph
+from worker.model.relations.graph import MAX_ENTITIES, EncodedRows, RelexGraph
+from worker.model.relations.pairs import rank_words
 from worker.model.runtimes import WindowRuntime
 from worker.model.runtimes.torch import autocast, copy_to_device, translate_device_errors
 from worker.protocols import Window

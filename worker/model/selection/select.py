@@ -26,7 +26,7 @@ from worker.model.collate import collate_windows
 from worker.model.decode import read_rows
 from worker.model.errors import ModelBrokenError
 from worker.model.graph import LABEL_INPUTS
-from worker.model.relex_graph import RelexGraph
+from worker.model.relations.graph import RelexGraph
 from worker.model.runtimes import EXPORT_RUNTIMES, Candidate, WindowRuntime, load_exported
 from worker.model.runtimes.graph_cache import RECORD_AFTER
 from worker.model.runtimes.torch import TorchRuntime

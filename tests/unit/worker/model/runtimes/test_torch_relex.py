@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from worker.model.relex_graph import EncodedRows, RelexGraph, ScoredPairs
+from worker.model.relations.graph import EncodedRows, RelexGraph, ScoredPairs
 from worker.model.runtimes.torch_relex import TorchRelex
 from worker.protocols import RelationPrompt, ShardRef, Window
 

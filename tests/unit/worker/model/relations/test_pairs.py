@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from worker.model import pairs
-from worker.model.pairs import add_pairs, rank_words
+from worker.model.relations import pairs
+from worker.model.relations.pairs import add_pairs, rank_words
 from worker.protocols import Pair, RelationPrompt, ShardRef, Span, Spans, Window
 
 WINDOW = Window(
@@ -34,22 +34,22 @@ def find(window: Window, scores: dict[str, np.ndarray]) -> list[Pair]:
 
 def test_every_relation_has_its_threshold() -> None:
     """Of labels on the same words the best is the head or tail, as in gliner."""
-    found = find(WINDOW, score((0, (0, 0, 2, 3), (1.0, 1.0)), (0, (2, 3, 0, 0), (-1.0, 4.0))))
-    assert [pair[:3] for pair in found] == [(1, BOB, ADA), (0, ADA, BOB)]
-    assert [pair.score for pair in found] == pytest.approx([0.982, 0.731], abs=1e-3)
+    relations = find(WINDOW, score((0, (0, 0, 2, 3), (1.0, 1.0)), (0, (2, 3, 0, 0), (-1.0, 4.0))))
+    assert [pair[:3] for pair in relations] == [(1, BOB, ADA), (0, ADA, BOB)]
+    assert [pair.score for pair in relations] == pytest.approx([0.982, 0.731], abs=1e-3)
 
 
 def test_head_and_tail_have_permitted_labels() -> None:
     """Of labels on the same words the best permitted one; a pair without any is left out."""
     live = RelationPrompt("in", 0.5, frozenset((0,)), frozenset((1,)))
     window = replace(WINDOW, relations=(live, replace(live, tails=frozenset((7,)))))
-    found = find(window, score((0, (0, 0, 2, 3), (1.0, 9.0)), (0, (2, 3, 0, 0), (1.0, 9.0))))
-    assert [pair[:3] for pair in found] == [(0, ADA, CITY)]
+    relations = find(window, score((0, (0, 0, 2, 3), (1.0, 9.0)), (0, (2, 3, 0, 0), (1.0, 9.0))))
+    assert [pair[:3] for pair in relations] == [(0, ADA, CITY)]
 
 
 def test_pairs_are_of_spans_of_the_result() -> None:
     """Not of words that lost an overlap, nor of the same words; of equal pairs the best is kept."""
-    found = find(
+    relations = find(
         WINDOW,
         score(
             (0, (0, 1, 2, 3), (3.0, 0.0)),
@@ -58,8 +58,8 @@ def test_pairs_are_of_spans_of_the_result() -> None:
             (0, (0, 0, 2, 3), (2.0, 0.0)),
         ),
     )
-    assert [pair[:3] for pair in found] == [(0, ADA, BOB)]
-    assert found[0].score == pytest.approx(0.881, abs=1e-3)
+    assert [pair[:3] for pair in relations] == [(0, ADA, BOB)]
+    assert relations[0].score == pytest.approx(0.881, abs=1e-3)
 
 
 def test_rows_have_their_own_pairs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,9 +37,9 @@ def add_pairs(
             results.append(spans)
             continue
         pairs = _find_pairs(window, spans, scores["pair_ends"][part], scores["pair_logits"][part])
-        kept = nlargest(MAX_PAIRS, pairs, key=attrgetter("score"))
+        best_pairs = nlargest(MAX_PAIRS, pairs, key=attrgetter("score"))
         left_out = spans.left_out if isinstance(spans, Spans) else 0
-        results.append(Spans(spans, left_out, kept, pairs_left_out=len(pairs) - len(kept)))
+        results.append(Spans(spans, left_out, best_pairs, pairs_left_out=len(pairs) - len(best_pairs)))
     return results
 
 
@@ -58,7 +58,7 @@ def _find_pairs(window: Window, spans: Sequence[Span], ends: Array, logits: Arra
     with np.errstate(over="ignore"):
         scores = (1.0 / (1.0 + np.exp(-logits[:, : len(thresholds)].astype(np.float64)))).astype(np.float32)
     best: dict[tuple[int, SpanKey, SpanKey], float] = {}
-    for index, relation in zip(*(found.tolist() for found in np.nonzero(scores > thresholds)), strict=True):
+    for index, relation in zip(*(column.tolist() for column in np.nonzero(scores > thresholds)), strict=True):
         key = _connect_spans(window, relation, ends[index].tolist(), by_words)
         if key is not None:
             best[key] = max(float(scores[index, relation]), best.get(key, 0.0))

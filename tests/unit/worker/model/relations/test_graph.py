@@ -13,8 +13,8 @@ from gliner.modeling.multitask.triples_layers import TriplesScoreLayer
 from gliner.modeling.span_rep import SpanRepLayer
 from gliner.modeling.utils import build_all_entity_pairs, build_entity_pairs
 
-from worker.model import relex_graph
-from worker.model.relex_graph import EncodedRows, RelexGraph
+from worker.model.relations import graph as relex_graph
+from worker.model.relations.graph import EncodedRows, RelexGraph
 from worker.protocols import RelationPrompt, ShardRef, Window
 
 SIZE, WIDTH, WORDS, LABELS = 16, 3, 6, 2
