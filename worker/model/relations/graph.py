@@ -132,7 +132,7 @@ class RelexGraph(Graph):
     def _add_context(self, logits: torch.Tensor, window: Window, entities: torch.Tensor) -> torch.Tensor:
         """Return the spans that decide which entities may be related: the entities first.
 
-        Where that depends on the two entities alone, the others do not matter.
+        Where that depends on the two entities alone, the context do not matter.
         """
         if self.core.config.relations_layer.lower() not in CONTEXT_LAYERS:
             return entities
@@ -141,9 +141,9 @@ class RelexGraph(Graph):
         if len(candidates) > MAX_CANDIDATES:
             return entities
         equal = (candidates[:, None] == entities[None]).all(-1)
-        others = torch.ones(len(candidates), dtype=torch.bool, device=logits.device)
-        others[equal.int().argmax(0)[equal.any(0)]] = False  # once: token models list a span for each label
-        return torch.cat([entities, candidates[others]])
+        context = torch.ones(len(candidates), dtype=torch.bool, device=logits.device)
+        context[equal.int().argmax(0)[equal.any(0)]] = False  # once: token models list a span for each label
+        return torch.cat([entities, candidates[context]])
 
     def _find_candidates(self, logits: torch.Tensor, thresholds: torch.Tensor) -> torch.Tensor:
         """Return the first and last words of all spans above their label's threshold, as gliner does."""
