@@ -132,7 +132,7 @@ class RelexGraph(Graph):
     def _add_context(self, logits: torch.Tensor, window: Window, entities: torch.Tensor) -> torch.Tensor:
         """Return the spans that decide which entities may be related: the entities first.
 
-        Where that depends on the two entities alone, the context do not matter.
+        Where that depends on the two entities alone, no other span matters.
         """
         if self.core.config.relations_layer.lower() not in CONTEXT_LAYERS:
             return entities
