@@ -14,7 +14,8 @@ from worker.model.graph import cast_linear_weights
 from worker.model.relations.graph import MAX_ENTITIES, EncodedRows, RelexGraph
 from worker.model.relations.pairs import rank_words
 from worker.model.runtimes import WindowRuntime
-from worker.model.runtimes.torch import autocast, copy_to_device, translate_device_errors
+from worker.model.runtimes.device_errors import translate_device_errors
+from worker.model.runtimes.torch import autocast, copy_to_device
 from worker.protocols import Window
 
 
