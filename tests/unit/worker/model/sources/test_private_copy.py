@@ -45,8 +45,8 @@ def test_a_file_that_changed_since_it_was_checked_is_refused(model: Path, name: 
         with pytest.raises(ModelBrokenError, match="changed since it was checked"), copy_model(model, files):
             pass
     (model / name).write_text("{}")
-    others = {key: value for key, value in files.items() if key != name}
-    with pytest.raises(ModelBrokenError, match="changed since"), copy_model(model, others):
+    remaining = {key: value for key, value in files.items() if key != name}
+    with pytest.raises(ModelBrokenError, match="changed since"), copy_model(model, remaining):
         pass
 
 
