@@ -23,10 +23,10 @@ from jobs.schema import Document, Options
 from jobs.tasks import Classification, RelationType, Task, Tasks
 from tests.conftest import ROOT
 from tests.integration.model.extractors import Extractor, build_extractor
-from tests.integration.model.test_model_layouts import _bucket as bucket
 from tests.integration.model.test_model_layouts import _resolve as resolve_in_process
 from tests.support.families import Backbone
 from tests.support.scripts import SCRIPTS
+from tests.support.servers.bucket import model_bucket
 from tests.support.servers.hub import hub
 from worker.model.engine import EngineOptions, load_model
 from worker.model.errors import ExtraMissingError, ModelBrokenError
@@ -207,7 +207,7 @@ def test_every_task_has_the_librarys_own_answers(models: tuple[Engine, Any, floa
 
 def test_a_model_is_fetched_with_its_encoders_configuration(folder: Path, tmp_path: Path) -> None:
     """From the hub and from an object store, where it is in a folder of the model's; again without a network."""
-    with hub({"owner/extractor": folder}) as url, bucket(folder) as (address, access):
+    with hub({"owner/extractor": folder}) as url, model_bucket(folder) as (address, access):
         sources = (str(folder), "owner/extractor", address)
         answers = resolve_in_process(tmp_path / "cache", *sources, HF_ENDPOINT=url, **access)
     answers += resolve_in_process(tmp_path / "cache", "owner/extractor", HF_HUB_OFFLINE="1")

@@ -10,16 +10,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
 import torch
 from gliner import GLiNER
-from moto.server import ThreadedMotoServer
 from safetensors.torch import load_file, save_file
 
 from tests.conftest import ROOT, Checkpoint
 from tests.integration.model.test_backbone import make_backbone, make_bare, make_whole
 from tests.support.families import Backbone, Family, Weights
+from tests.support.servers.bucket import model_bucket
 from tests.support.servers.hub import commit, hub
 from worker.model.errors import ModelBrokenError
 from worker.model.gliner_loader import load_gliner
@@ -159,7 +158,7 @@ def test_folders_and_buckets_are_completed_as_hub_ids_are(tmp_path: Path) -> Non
     (null / "gliner_config.json").write_text(json.dumps(content))
     with (
         hub({"owner/bare": bare, "owner/backbone": tmp_path / "backbone"}) as url,
-        _bucket(bare) as (address, access),
+        model_bucket(bare) as (address, access),
     ):
         sources = (str(bare), str(null), "owner/bare", address)
         answers = _resolve(tmp_path / "cache", *sources, HF_ENDPOINT=url, **access)
@@ -178,36 +177,6 @@ def test_folders_and_buckets_are_completed_as_hub_ids_are(tmp_path: Path) -> Non
     )
     assert "has no encoder_config; they come" in offline[1][1]
     assert "Copy the tokenizer's files" in offline[0][1]
-
-
-class _bucket:  # noqa: N801  # a context manager, used like a function
-    """A folder in a bucket on a real (moto) S3 server, and the environment that reaches it."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-
-    def __enter__(self) -> tuple[str, dict[str, str]]:
-        self._server.start()
-        host, port = self._server.get_host_and_port()
-        access = {
-            "AWS_ENDPOINT_URL": f"http://{host}:{port}",
-            "AWS_ACCESS_KEY_ID": "test",
-            "AWS_SECRET_ACCESS_KEY": "test",  # pragma: allowlist secret
-            "AWS_DEFAULT_REGION": "us-east-1",
-        }
-        s3 = boto3.client(
-            "s3", endpoint_url=access["AWS_ENDPOINT_URL"], region_name="us-east-1", aws_access_key_id="test",
-            aws_secret_access_key="test",  # pragma: allowlist secret
-        )  # fmt: skip
-        s3.create_bucket(Bucket="models")
-        for path in self._folder.rglob("*"):
-            if path.is_file():
-                s3.upload_file(str(path), "models", f"bare/{path.relative_to(self._folder)}")
-        return "s3://models/bare", access
-
-    def __exit__(self, *_: object) -> None:
-        self._server.stop()
 
 
 def _other(folder: Path, config: dict[str, Any], *files: str) -> Path:
