@@ -11,13 +11,14 @@
         ├── AuthenticationError     401 [unauthenticated]
         ├── PermissionDenied        403 [forbidden, csrf_refused, https_required]
         ├── NotFound                404 [not_found, job_not_found, document_not_found, endpoint_not_found,
-        │                           delivery_not_found]
+        │                           delivery_not_found, label_set_not_found]
         ├── Conflict                409 [idempotency_in_progress, job_not_terminal, nothing_to_retry,
         │                           already_retried, endpoint_disabled]
         ├── Gone                    410 [job_purged, texts_dropped]
         ├── TooLarge                413 [payload_too_large, too_many_documents]
-        ├── ValidationError         415, 422 [validation_failed, unknown_model, idempotency_key_reused,
-        │                           unsupported_media_type, webhook_url_forbidden], with `errors`
+        ├── ValidationError         415, 422 [validation_failed, unknown_model, unsupported_task,
+        │                           idempotency_key_reused, unsupported_media_type, webhook_url_forbidden],
+        │                           with `errors`
         ├── RateLimited             429 [rate_limited, quota_exceeded], with `retry_after`
         ├── Unavailable             408, 502, 503, 504 [request_timeout, overloaded, storage_unavailable,
         │                           keys_unavailable], with `retry_after`

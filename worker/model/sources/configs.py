@@ -47,6 +47,10 @@ MODEL_TYPES = frozenset(
 )  # fmt: skip
 """Encoders of text that transformers has built in."""
 SPAN_ENCODERS = frozenset(("deberta-v2", "modernbert", "rnn"))
+RELATIONS_LAYERS: frozenset[object] = frozenset(
+    (None, "none", "dot", "mlp", "attention", "attn", "bilinear", "gcn", "gat")
+)
+"""gliner's ways to decide which spans are related."""
 TOKENIZERS = frozenset(
     ("Albert", "Barthez", "Bart", "BertGeneration", "Bert", "Bertweet", "BigBird", "Camembert", "Cohere",
      "Deberta", "DebertaV2", "DistilBert", "Electra", "Ernie", "Esm", "FNet", "Flaubert", "Funnel", "GPT2",
@@ -235,8 +239,9 @@ def _check_model(folder: Path, bare: bool) -> None:
         _check_type(path, "encoder_config", encoder, MODEL_TYPES)
     if content.get("span_encoder_config") is not None:
         _check_type(path, "span_encoder_config", content["span_encoder_config"], SPAN_ENCODERS)
-    if content.get("labels_encoder") is not None:
+    if content.get("labels_encoder") is not None or content.get("labels_encoder_config") is not None:
         _check_label_encoder(folder, content)
+    _check_name(path, "relations_layer", content.get("relations_layer"), RELATIONS_LAYERS)
     splitter = content.get("words_splitter_type", "whitespace")
     if not isinstance(splitter, str) or splitter not in SPLITTERS:
         raise ModelBrokenError(
@@ -247,7 +252,7 @@ def _check_model(folder: Path, bare: bool) -> None:
 
 def _check_label_encoder(folder: Path, content: Mapping[str, Any]) -> None:
     """Check the label encoder of a bi-encoder; its configuration and tokenizer must be in the model's folder."""
-    encoder = f"its label encoder, {str(content['labels_encoder'])[:100]}"
+    encoder = f"its label encoder, {str(content.get('labels_encoder'))[:100]}"
     if content.get("labels_encoder_config") is None:
         raise ModelBrokenError(
             f"{folder / CONFIG}: no labels_encoder_config. Put the content of the config.json of {encoder}, there."
@@ -267,10 +272,13 @@ def _check_extractor(folder: Path) -> None:
     _check_values(folder / ENCODER, encoder)
     _check_type(folder / ENCODER, "encoder_config", encoder, MODEL_TYPES)
     for key, allowed in EXTRACTOR_PARTS.items():
-        value = content.get(key)
-        if not isinstance(value, str | None) or value not in allowed:
-            names = ", ".join(sorted(str(name) for name in allowed if name))
-            raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not supported. Supported: {names}.")
+        _check_name(path, key, content.get(key), allowed)
+
+
+def _check_name(path: Path, key: str, value: object, allowed: frozenset[object]) -> None:
+    if not isinstance(value, str | None) or value not in allowed:
+        names = ", ".join(sorted(str(name) for name in allowed if name))
+        raise ModelBrokenError(f"{path}: {key} {str(value)[:60]!r} is not supported. Supported: {names}.")
 
 
 def _check_type(path: Path, key: str, config: Any, allowed: frozenset[str]) -> None:
