@@ -21,7 +21,7 @@ LOCKS = ROOT / "locks"
 EXTRAS: dict[str, tuple[str, ...]] = {
     "gateway": ("gateway", "flower"),
     "worker": ("worker",),
-    **{name: ("worker", name) for name in ("openvino", "onnx", "s3", "gs", "az")},
+    **{name: ("worker", name) for name in ("openvino", "onnx", "gliner2", "s3", "gs", "az")},
     **{name: (name,) for name in ("otel", "gpu")},
 }
 """Each lock and the extras of service/pyproject.toml that it holds."""
