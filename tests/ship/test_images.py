@@ -262,7 +262,7 @@ def test_a_target_builds_the_packages_of_one_device() -> None:
 
 
 def test_images_hold_the_extras_that_settings_switch_on() -> None:
-    """Traces in every image, GPU metrics in the one for GPUs, GLiNER2 in both workers: the chart can switch on each."""
+    """Traces in every image, GPU metrics in the one for GPUs, GLiNER2 in both workers."""
     extras = {
         stage: rest.removeprefix("EXTRAS=").split(",")
         for name in DOCKERFILES
