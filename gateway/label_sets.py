@@ -47,7 +47,7 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class LabelSet:
-    """One version of a label set.
+    """A version of a label set.
 
     Attributes:
         stored: numbers of the set's versions that can be read.

@@ -20,7 +20,7 @@ DEFAULT_THRESHOLD = 0.5
 """Minimum score of an entity if neither the request nor the model sets one, as in gliner."""
 Threshold = Annotated[float, Field(ge=0.0, le=1.0, allow_inf_nan=False)]
 ClassAggregation = Literal["mean", "max"]
-"""How the scores of a class in a long text's windows become one."""
+"""The way in which the scores of a class in a long text's windows become a single one."""
 
 Labels = dict[str, str | None]
 """Label -> description or None, in the client's order."""

@@ -63,7 +63,7 @@ def _encode_json_parts(result: DocumentResult) -> Iterator[bytes]:
 
 @dataclass(frozen=True, slots=True)
 class CsvTable:
-    """One kind of rows of CSV (RFC 4180).
+    """A kind of rows of CSV (RFC 4180).
 
     Attributes:
         columns: between those of the document and the error.

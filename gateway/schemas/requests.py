@@ -112,7 +112,7 @@ ClassificationsIn = dict[str, ClassificationIn | list[str]]
 
 
 class DocumentIn(Body):
-    """One text of a job; what it asks replaces what the job asks, field by field."""
+    """A text of a job; what it asks replaces what the job asks, field by field."""
 
     model_config = ConfigDict(extra="forbid")
 

@@ -37,7 +37,7 @@ _NO_VERSIONS = LabelSetVersions(0, range(0))
 
 @dataclass(frozen=True, slots=True)
 class StoredLabelSet:
-    """One version of a label set as stored; `sealed` is b"" and `created` 0 if there is no such version."""
+    """A version of a label set as stored; `sealed` is b"" and `created` 0 if there is no such version."""
 
     versions: LabelSetVersions
     created: int = 0

@@ -1,4 +1,4 @@
-"""One document's result -> rows of a table, or lines for people.
+"""A document's result -> rows of a table, or lines for people.
 
 A table of entities, relations or classes has one row for each, in the columns of the gateway's CSV; a document
 without any has one row, with its error code if it failed, so that no document is missing. A table of texts has one

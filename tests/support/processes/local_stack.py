@@ -19,7 +19,7 @@ import psutil
 ROOT = Path(__file__).parents[3]
 COMMAND = (sys.executable, "-P", "-m", "gleaner")  # -P: like an installed script, blind for the user's folder
 RUNTIME = {"GLEANER_RUNTIME": "openvino", "GLEANER_PRECISION": "fp32"}
-"""As exact as torch, and a third of its work: once exported, a worker starts without torch and without gliner."""
+"""Exact like torch, and a third of its work: once exported, a worker starts without torch and without gliner."""
 READY_LIMIT_S = 90.0
 STOP_LIMIT_S = 60.0
 
