@@ -19,6 +19,8 @@ ROW_TOKENS = 512
 TOKEN_BYTES = 3
 """UTF-8 bytes per token of a prompt: a low estimate, since random letters have fewer than words."""
 MARKER_TOKENS = 2
+SCHEMA_TOKENS = 12
+"""Tokens around a relation, or a classification's name, in GLiNER2, where each is a schema; elsewhere fewer."""
 FREE_TOKENS = 64
 """Prompt tokens that add nothing to the cost of a short text: about fifteen labels."""
 CHARACTERS_PER_TOKEN = 4
@@ -48,9 +50,13 @@ class PromptCost:
         return max(characters * (1 if whole else self.passes), floor)
 
 
-def prompt_cost(prompts: Iterable[str]) -> PromptCost:
-    """Return the cost of prompts, grouped into passes as `worker.text.prompts` does."""
-    costs = [MARKER_TOKENS + -(-len(prompt.encode()) // TOKEN_BYTES) for prompt in prompts]
+def prompt_cost(prompts: Iterable[tuple[str, int]]) -> PromptCost:
+    """Return the cost of prompts, grouped into passes as `worker.text.prompts` does.
+
+    Args:
+        prompts: each text, and the number of tokens around it.
+    """
+    costs = [around + -(-len(text.encode()) // TOKEN_BYTES) for text, around in prompts]
     passes, taken = 1, 0
     for cost in costs:
         if taken and taken + cost > ROW_TOKENS // 2:
@@ -59,16 +65,16 @@ def prompt_cost(prompts: Iterable[str]) -> PromptCost:
     return PromptCost(sum(costs), passes)
 
 
-def iterate_prompts(tasks: Tasks) -> Iterator[str]:
-    """Yield the texts that ask a model for the tasks: descriptions, or names where there are none."""
+def iterate_prompts(tasks: Tasks) -> Iterator[tuple[str, int]]:
+    """Yield the texts that ask a model for the tasks (descriptions, or names), and the tokens around each."""
     for label, description in tasks.labels.items():
-        yield description or label
+        yield description or label, MARKER_TOKENS
     for name, relation in tasks.relations.items():
-        yield relation.description or name
+        yield relation.description or name, SCHEMA_TOKENS
     for name, classification in tasks.classifications.items():
-        yield name
+        yield name, SCHEMA_TOKENS
         for label, description in classification.labels.items():
-            yield description or label
+            yield description or label, MARKER_TOKENS
 
 
 class Costs:

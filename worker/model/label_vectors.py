@@ -6,63 +6,22 @@ Vectors are of one model: a process loads one revision, and the cache ends with 
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from threading import Lock
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.byte_cache import ByteCache
 from worker.model.tokenizer import LabelTokenizer
 from worker.protocols import LabelCounts
-
-T = TypeVar("T")
 
 CACHE_BYTES = 128 << 20
 """Vectors of some 40,000 labels with 768 numbers each."""
 STEP_TOKENS = 2048
 """Padded tokens of one pass of the label encoder: on two cores some tenths of a second with a base-sized one."""
 STEP_LABELS = 256
-
-
-class ByteCache(Generic[T]):
-    """Values by key up to a number of bytes; the least recently used go first. Safe to call from many threads.
-
-    Args:
-        limit: most bytes of all values.
-    """
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._bytes = 0
-        self._values: OrderedDict[Any, tuple[T, int]] = OrderedDict()
-        self._lock = Lock()
-
-    def find(self, keys: Iterable[Any]) -> dict[Any, T]:
-        """Return the values of those keys that are there."""
-        present: dict[Any, T] = {}
-        with self._lock:
-            for key in keys:
-                if key in self._values:
-                    self._values.move_to_end(key)
-                    present[key] = self._values[key][0]
-        return present
-
-    def add(self, key: Any, value: T, size: int) -> None:
-        """Store a value of `size` bytes."""
-        with self._lock:
-            if key not in self._values:
-                self._values[key] = (value, size)
-                self._bytes += size
-            while self._bytes > self._limit and len(self._values) > 1:
-                self._bytes -= self._values.popitem(last=False)[1][1]
-
-    def clear(self) -> None:
-        """Drop all values."""
-        with self._lock:
-            self._values.clear()
-            self._bytes = 0
 
 
 Vector = NDArray[np.float32]
@@ -128,5 +87,5 @@ class LabelVectors:
         encoded = self._encode(*self._tokenizer.pad([rows[label] for label in chosen]))
         vectors = {label: vector.copy() for label, vector in zip(chosen, encoded, strict=True)}
         for label, vector in vectors.items():
-            self._cache.add(label, vector, vector.nbytes)
+            self._cache.add(label, vector, vector.nbytes + sys.getsizeof(label))
         return vectors

@@ -53,7 +53,7 @@ def test_passes_are_estimated_without_a_tokenizer(labels: Labels) -> None:
     tokenizer = FastTokenizer(SPEC, PIECES.read_text(encoding="utf-8"), WORD)
     plan = cut_document(document("a " * 4000), JobContext(ShardRef("job", 0), Tasks(labels)), tokenizer)
     assert plan.grid is not None
-    passes, estimate = len(plan.grid.passes), prompt_cost(labels[name] or name for name in labels).passes
+    passes, estimate = len(plan.grid.passes), prompt_cost(iterate_prompts(Tasks(labels))).passes
     assert passes / 2 <= estimate <= 2 * passes
     assert Costs(Tasks(labels)).document_cost(document("a " * 4000)) == 8000 * estimate
 
@@ -72,7 +72,8 @@ def test_relations_and_classes_are_read_with_a_text_as_labels_are() -> None:
     """By their descriptions, the job's as well as the document's own."""
     relations = {"works for": RelationType(description="is employed by"), "knows": RelationType()}
     tasks = Tasks({"person": None}, relations, {"tone": Classification(labels={"calm": None, "cross": "angry"})})
-    assert list(iterate_prompts(tasks)) == ["person", "is employed by", "knows", "tone", "calm", "angry"]
+    texts = [text for text, _ in iterate_prompts(tasks)]
+    assert texts == ["person", "is employed by", "knows", "tone", "calm", "angry"]
     classes = {f"{at} {words(25, 4)}": None for at in range(100)}
     topic = {"topic": Classification(labels=classes)}
     of_job = Costs(Tasks({}, {}, topic)).document_cost(document("Ada"))

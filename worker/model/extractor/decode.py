@@ -70,11 +70,12 @@ def rank_runners_up(span: Span, scores: Array) -> Span:
 
 def link_edges(edges: Iterable[Edge], spans: Sequence[Span], window: Window) -> list[Pair]:
     """Return the edges between entities that the relations allow, the best of each pair; others are left out."""
+    entities = _Entities(spans)
     best: dict[tuple[int, SpanKey, SpanKey], float] = {}
     for edge in edges:
         relation = window.relations[edge.relation]
         head, tail = (
-            _find_entity((start, min(end, len(window.words))), spans, labels)
+            entities.find(start, min(end, len(window.words)), labels)
             for (start, end), labels in ((edge.head, relation.heads), (edge.tail, relation.tails))
         )
         if head is not None and tail is not None and head[:2] != tail[:2]:
@@ -83,18 +84,34 @@ def link_edges(edges: Iterable[Edge], spans: Sequence[Span], window: Window) -> 
     return [Pair(relation, head, tail, score) for (relation, head, tail), score in best.items()]
 
 
-def _find_entity(words: tuple[int, int], spans: Sequence[Span], labels: frozenset[int] | None) -> SpanKey | None:
-    """Return the entity that has most of its words in common with these; of equal ones that of the best score."""
-    start, end = words
-    best: tuple[float, float, SpanKey] | None = None
-    for span in spans:
-        common = min(end, span.end) - max(start, span.start)
-        if common <= 0 or (labels is not None and span.label not in labels):
-            continue
-        share = common / (max(end, span.end) - min(start, span.start))
-        if best is None or (share, span.score) > best[:2]:
-            best = share, span.score, (span.start, span.end, span.label)
-    return best and best[2]
+class _Entities:
+    """Finds entities by words, each range once: there may be thousands of entities and of edges."""
+
+    def __init__(self, spans: Sequence[Span]) -> None:
+        self._keys: list[SpanKey] = [span[:3] for span in spans]
+        columns = np.array([span[:4] for span in spans]).reshape(-1, 4).T
+        self._starts, self._ends, self._labels, self._scores = columns
+        self._nearest: dict[tuple[int, int, frozenset[int] | None], SpanKey | None] = {}
+
+    def find(self, start: int, end: int, labels: frozenset[int] | None) -> SpanKey | None:
+        """Return the entity that has most of its words in common with these; of equal ones that of the best score.
+
+        Only entities of these labels count; None is any.
+        """
+        key = start, end, labels
+        if key not in self._nearest:
+            self._nearest[key] = self._find_nearest(*key)
+        return self._nearest[key]
+
+    def _find_nearest(self, start: int, end: int, labels: frozenset[int] | None) -> SpanKey | None:
+        common = np.minimum(end, self._ends) - np.maximum(start, self._starts)
+        shares = np.where(common > 0, common, 0) / (np.maximum(end, self._ends) - np.minimum(start, self._starts))
+        if labels is not None:
+            shares[~np.isin(self._labels, [*labels])] = 0
+        if not shares.any():
+            return None
+        nearest = np.nonzero(shares == shares.max())[0]
+        return self._keys[int(nearest[self._scores[nearest].argmax()])]
 
 
 def score_classes(window: Window, logits: Array) -> list[list[float]]:

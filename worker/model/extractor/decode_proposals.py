@@ -23,6 +23,7 @@ from worker.model.extractor.decode import (
     rank_runners_up,
     score_classes,
 )
+from worker.model.relations.pairs import keep_best
 from worker.protocols import Span, Spans, Window
 
 Array = NDArray[Any]
@@ -88,11 +89,13 @@ def decode_proposals(batch: Batch, outputs: BoundaryOutputs, rules: Rules) -> li
             considered = ranked[: window.max_candidates]
             selected = [span for spans in group_labels(considered) for span in _resolve_overlaps(spans, rules)]
             chosen = choose_spans(selected, window)
-            pairs = link_edges(_find_edges(proposals, index, window), [*chosen], window)
+            edges = _find_edges(proposals, index, window)
+            pairs, pairs_left_out = keep_best(link_edges(edges, [*chosen], window))
             spans = [*chosen]
             if window.explain:
                 spans = [_add_runners_up(span, whole, proposals, index) for span, whole in chosen.items()]
-            answers[row] = Spans(spans, len(ranked) - len(considered), pairs, answers[row].classes)
+            left_out, classes = len(ranked) - len(considered), answers[row].classes
+            answers[row] = Spans(spans, left_out, pairs, classes, pairs_left_out)
     return answers
 
 

@@ -22,6 +22,7 @@ from worker.model.extractor.decode import (
     score_classes,
     sigmoid,
 )
+from worker.model.relations.pairs import keep_best
 from worker.protocols import Span, Spans
 from worker.text.spans import select_spans
 
@@ -64,7 +65,7 @@ def decode_spans(batch: Batch, outputs: SpanOutputs) -> list[Spans]:
     for row, window in enumerate(batch.windows):
         selected = [span for spans in group_labels(ranked[row]) for span in select_spans(spans, True, False)]
         chosen = choose_spans(selected, window)
-        pairs = link_edges(edges[row], [*chosen], window)
+        pairs, pairs_left_out = keep_best(link_edges(edges[row], [*chosen], window))
         spans = [*chosen]
         if window.explain:
             logits = outputs.logits[row, ..., : len(window.prompts)]
@@ -73,7 +74,7 @@ def decode_spans(batch: Batch, outputs: SpanOutputs) -> list[Spans]:
                 for span, whole in chosen.items()
             ]
         classes = score_classes(window, outputs.class_logits[row])
-        answers.append(Spans(spans, left_out.get(row, 0), pairs, classes))
+        answers.append(Spans(spans, left_out.get(row, 0), pairs, classes, pairs_left_out))
     return answers
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worker.byte_cache import ByteCache
 from worker.model.bi_encoder import BiEncoderGraph, Tensors
 from worker.model.collate import Arrays
 from worker.model.deberta import with_lean_encoder
 from worker.model.decode import RowScores
 from worker.model.graph import cast_linear_weights, replace_part
-from worker.model.label_vectors import ByteCache, LabelVectors, Vector
+from worker.model.label_vectors import LabelVectors, Vector
 from worker.model.runtimes import WindowRuntime
 from worker.model.runtimes.device_errors import translate_device_errors
 from worker.model.runtimes.torch import autocast, copy_to_device

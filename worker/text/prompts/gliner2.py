@@ -6,7 +6,7 @@ The model reads names and descriptions, in the form of its training.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -80,9 +80,10 @@ class SchemaPrompts(TaskPrompts):
 
     @cached_property
     def separate_prompts(self) -> list[Prompt]:
-        """The prompts for labels in groups, with the relations that they may have, and for each classification."""
-        labels = (self._make_prompt(group, ()) for group in self._group_labels())
-        return [*labels, *(self._make_prompt((), (index,)) for index in range(len(self.classes)))]
+        """The prompts for labels in groups, with the relations that they may have, and for classifications."""
+        labels = self._group_questions(self.readable_labels, lambda group: self._make_prompt(group, ()))
+        classes = self._group_questions(range(len(self.classes)), lambda group: self._make_prompt((), group))
+        return [*labels, *classes]
 
     def group_passes(self, text: Text) -> list[Prompt] | DocumentError:
         """Return the questions in groups: all at once if they fit with the text or into half a row."""
@@ -98,15 +99,20 @@ class SchemaPrompts(TaskPrompts):
             return DocumentError(DocumentErrorCode.INPUT_TOO_LONG, detail)
         return self.separate_prompts
 
-    def _group_labels(self) -> list[tuple[int, ...]]:
-        """Return groups of labels, each of which leaves the text half a row if its labels are not longer."""
-        groups: list[list[int]] = []
-        for index in self.readable_labels:
-            if groups and self._make_prompt((*groups[-1], index), ()).cost <= self.free_tokens // 2:
-                groups[-1].append(index)
+    def _group_questions(
+        self, questions: Sequence[int], make_prompt: Callable[[tuple[int, ...]], Prompt]
+    ) -> list[Prompt]:
+        """Return prompts for groups of questions, each of which leaves the text half a row if it has several."""
+        prompts: list[Prompt] = []
+        group: tuple[int, ...] = ()
+        for question in questions:
+            prompt = make_prompt((*group, question))
+            if group and prompt.cost <= self.free_tokens // 2:
+                group, prompts[-1] = (*group, question), prompt
             else:
-                groups.append([index])
-        return [tuple(group) for group in groups]
+                group = (question,)
+                prompts.append(make_prompt(group))
+        return prompts
 
     def _make_prompt(self, labels: tuple[int, ...], classes: tuple[int, ...]) -> Prompt:
         relations = self.select_relations(labels) if labels else ()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
-from worker.model.label_vectors import STEP_LABELS, STEP_TOKENS, ByteCache, LabelVectors
+from worker.model.label_vectors import STEP_LABELS, STEP_TOKENS, LabelVectors
 from worker.model.tokenizer import LabelLayout, LabelTokenizer
 from worker.protocols import LabelCounts
 
@@ -108,17 +108,3 @@ def test_threads_share_the_vectors() -> None:
     with ThreadPoolExecutor(4) as pool:
         counts: Sequence[LabelCounts] = [*pool.map(ask, range(4))]
     assert (sum(c.computed for c in counts), sum(c.reused for c in counts)) == (600, 1800)
-
-
-def test_the_least_recently_used_values_go_first() -> None:
-    """A value larger than the limit stays alone."""
-    cache: ByteCache[str] = ByteCache(3)
-    for key in "abc":
-        cache.add(key, key.upper(), 1)
-    cache.find("a")
-    cache.add("d", "D", 1)
-    assert cache.find("abcd") == {"a": "A", "c": "C", "d": "D"}
-    cache.add("large", "L", 9)
-    assert cache.find(["a", "large"]) == {"large": "L"}
-    cache.clear()
-    assert cache.find(["large"]) == {}

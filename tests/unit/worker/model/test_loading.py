@@ -5,41 +5,26 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from safetensors.numpy import save_file
 
+from tests.support.fakes.model_folder import hash_folder, write_model_folder
 from worker.model import loading
 from worker.model.errors import ModelBrokenError
 from worker.model.loading import load_gliner
-from worker.model.sources.checksums import hash_files
-from worker.model.sources.folders import CALIBRATION, CONFIG, TOKENIZER, WEIGHTS
+from worker.model.sources.folders import CONFIG, TOKENIZER, WEIGHTS
 from worker.model.sources.private_copy import copy_model
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Return a folder with the files of a model, among them paths of another machine."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    config = {"encoder_config": {"model_type": "bert"}, "model_name": "/models/of/author", "span_mode": "markerV0"}
-    (folder / CONFIG).write_text(json.dumps(config))
-    (folder / TOKENIZER).write_text(json.dumps({"vocab_file": "/etc/passwd", "do_lower_case": True}))
-    (folder / CALIBRATION).write_text("{}")
-    (folder / "config.json").write_text("{}")
-    save_file({"w": np.zeros(3, np.float32)}, folder / WEIGHTS)
-    return folder
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the hashes of the folder's files when they were checked."""
-    return hash_files({path.name: path for path in folder.iterdir()})
+    """Return a folder with the files of a model."""
+    return write_model_folder(tmp_path / "model")
 
 
 def test_the_copy_names_no_other_file(model: Path) -> None:
     """Neither a path of the author's machine, nor a configuration whose kind transformers would guess."""
-    with copy_model(model, hashes(model)) as copy:
+    with copy_model(model, hash_folder(model)) as copy:
         loading._remove_paths(copy)
         assert {path.name for path in copy.iterdir()} == {CONFIG, TOKENIZER, WEIGHTS}
         assert json.loads((copy / TOKENIZER).read_text()) == {"do_lower_case": True}

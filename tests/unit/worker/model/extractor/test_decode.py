@@ -57,6 +57,14 @@ def test_an_edge_links_the_entities_with_most_of_its_words() -> None:
     ]
 
 
+def test_equal_shares_of_words_are_decided_by_the_score() -> None:
+    """Also among thousands of entities and edges, each range of which is searched for once."""
+    spans = [Span(0, 2, 0, 0.4), Span(1, 3, 0, 0.8), Span(5, 6, 1, 0.9)]
+    window = make_window("a b c d e f", 2, relations=1)
+    assert link_edges([Edge(0, (1, 2), (5, 6), 0.6)] * 3, spans, window) == [Pair(0, (1, 3, 0), (5, 6, 1), 0.6)]
+    assert link_edges([Edge(0, (0, 1), (5, 6), 0.6)], [], window) == []
+
+
 def test_classes_are_scored_together_or_one_by_one() -> None:
     """The scores of a single class sum to 1."""
     single = ClassPrompt("one", ("a", "b"), (None, None), False)

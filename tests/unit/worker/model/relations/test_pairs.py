@@ -77,3 +77,21 @@ def test_rows_have_their_own_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_words_with_several_labels_are_ranked_once() -> None:
     """By their best score."""
     assert rank_words(SPANS) == [(0, 0), (2, 3)]
+
+
+@pytest.mark.parametrize("tails", [None, frozenset((1,))])
+def test_of_very_many_pairs_the_best_permitted_ones_are_kept(tails: frozenset[int] | None) -> None:
+    """A hostile request has two million at threshold 0; those that no relation allows take no place of others."""
+    count, relations = 60, 20
+    spans = [Span(at, at + 1, at % 2, 0.9) for at in range(count)]
+    window = replace(WINDOW, words=("a",) * count, relations=(RelationPrompt("any", 0.0, None, tails),) * relations)
+    ends = [(head, head, tail, tail) for head in range(count) for tail in range(count) if head != tail]
+    logits = np.random.default_rng(7).normal(size=(len(ends), relations))
+    scores = {"pair_rows": np.zeros(len(ends), int), "pair_ends": np.array(ends), "pair_logits": logits}
+    [answer] = add_pairs([window], [spans], scores)
+    assert isinstance(answer, Spans)
+    permitted = [index for index, end in enumerate(ends) if tails is None or end[2] % 2]
+    best = sorted(logits[permitted].ravel(), reverse=True)[: pairs.MAX_PAIRS]
+    expected = 1 / (1 + np.exp(-np.array(best)))
+    assert [pair.score for pair in answer.pairs] == pytest.approx(expected, abs=1e-6)
+    assert answer.pairs_left_out == len(permitted) * relations - pairs.MAX_PAIRS

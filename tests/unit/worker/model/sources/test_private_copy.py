@@ -3,43 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
-from safetensors.numpy import save_file
 
+from tests.support.fakes.model_folder import hash_folder, write_model_folder
 from worker.model.errors import ModelBrokenError
-from worker.model.sources.checksums import hash_files
-from worker.model.sources.folders import CALIBRATION, CONFIG, TOKENIZER, WEIGHTS
+from worker.model.sources.folders import CONFIG, TOKENIZER, WEIGHTS
 from worker.model.sources.private_copy import copy_model, force_offline, wrap_library_errors
 
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    """Return a folder with the files of a model, among them paths of another machine."""
-    folder = tmp_path / "model"
-    folder.mkdir()
-    config = {"encoder_config": {"model_type": "bert"}, "model_name": "/models/of/author", "span_mode": "markerV0"}
-    (folder / CONFIG).write_text(json.dumps(config))
-    (folder / TOKENIZER).write_text(json.dumps({"vocab_file": "/etc/passwd", "do_lower_case": True}))
-    (folder / CALIBRATION).write_text("{}")
-    (folder / "config.json").write_text("{}")
-    save_file({"w": np.zeros(3, np.float32)}, folder / WEIGHTS)
-    return folder
-
-
-def hashes(folder: Path) -> dict[str, str]:
-    """Return the hashes of the folder's files when they were checked."""
-    return hash_files({path.name: path for path in folder.iterdir()})
+    """Return a folder with the files of a model."""
+    return write_model_folder(tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", [CONFIG, TOKENIZER, "config.json"])
 def test_a_file_that_changed_since_it_was_checked_is_refused(model: Path, name: str) -> None:
     """Or one that is gone, or that was not there."""
-    files = hashes(model)
+    files = hash_folder(model)
     for change in (lambda path: path.write_text('{"a":1}'), Path.unlink):
         change(model / name)
         with pytest.raises(ModelBrokenError, match="changed since it was checked"), copy_model(model, files):

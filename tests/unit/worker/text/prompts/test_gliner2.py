@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from jobs.cost import iterate_prompts, prompt_cost
 from jobs.schema import DocumentError, DocumentErrorCode
 from jobs.tasks import Classification, RelationType, Tasks
 from tests.support.engine import SPEC
@@ -84,6 +85,20 @@ def test_questions_that_do_not_fit_are_asked_in_passes() -> None:
     assert [index for prompt in passes for index in prompt.labels] == [*range(40)]
     assert [prompt.classes for prompt in passes] == [()] * (len(passes) - 1) + [(0,)]
     assert max(prompt.cost for prompt in passes) <= prompts.free_tokens // 2
+
+
+def test_classifications_share_passes_as_quotas_count_them() -> None:
+    """Many short ones are not a pass each: the estimate before any model sees them would be far too low."""
+    tokenizer = WordTokenizer()
+    questions = {f"question {number}": Classification(labels={"yes": None, "no": None}) for number in range(20)}
+    tasks = Tasks({"person": None}, {}, questions)
+    prompts = encode_prompts(tasks, tokenizer)
+    passes = prompts.group_passes(read(tokenizer, 100))
+    assert not isinstance(passes, DocumentError)
+    assert [index for prompt in passes for index in prompt.classes] == [*range(20)]
+    assert max(prompt.cost for prompt in passes) <= prompts.free_tokens // 2
+    assert 2 < len(passes) <= 7
+    assert sum(prompt.cost for prompt in passes) <= 1.2 * prompt_cost(iterate_prompts(tasks)).tokens
 
 
 def test_special_tokens_are_removed_and_unreadable_labels_ignored() -> None:
